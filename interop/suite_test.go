@@ -134,3 +134,31 @@ func (r report) failures(scenario string) string {
 	}
 	return strings.Join(text, "; ")
 }
+
+func TestReport(t *testing.T) {
+	ok, bad, info := check{ID: "a", Status: "SUCCESS"}, check{ID: "a", Status: "FAILURE", Message: "broken"}, check{ID: "a", Status: "INFO"}
+	direct := report{checks: map[string][]check{"s": {ok, ok, info}}}
+	tests := map[string]struct {
+		through []check
+		holds   bool
+		lost    []string
+	}{
+		"the same":             {[]check{ok, ok, info}, true, nil},
+		"more than directly":   {[]check{ok, ok, ok}, true, nil},
+		"one check fails":      {[]check{ok, bad}, false, []string{"s: a: broken"}},
+		"one check not made":   {[]check{ok}, true, []string{"s: a"}},
+		"scenario not run":     {nil, false, []string{"s: a", "s: a"}},
+		"nothing was verified": {[]check{info}, false, []string{"s: a", "s: a"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			through := report{checks: map[string][]check{"s": test.through}}
+			if got := through.holds("s"); got != test.holds {
+				t.Errorf("holds is %v, want %v", got, test.holds)
+			}
+			if got := direct.lost(through); !slices.Equal(got, test.lost) {
+				t.Errorf("lost %q, want %q", got, test.lost)
+			}
+		})
+	}
+}
