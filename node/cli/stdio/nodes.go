@@ -15,7 +15,8 @@ import (
 	"sallyport/crypto"
 )
 
-// Node is one place where the MCP endpoint can be reached.
+// Node is one place where the MCP endpoint can be reached. The token goes to URL as it is: the
+// caller has made sure that nobody can read it on the way.
 type Node struct {
 	URL       string            // of the endpoint, such as https://127.0.0.1:8443/mcp/accounting
 	Token     crypto.Secret     // sent as a bearer token; may be empty

@@ -42,8 +42,8 @@ type Config struct {
 // It returns the cause when ctx ends, and an error when Out can no longer be written. A Read of In
 // that is under way when ctx ends is left behind.
 func Run(ctx context.Context, config Config) error {
-	if err := checkNodes(config.Nodes); err != nil {
-		return err
+	if len(config.Nodes) == 0 {
+		return errors.New("no node to connect to")
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
