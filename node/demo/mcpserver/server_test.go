@@ -324,3 +324,13 @@ func TestStartNeedsAnIssuer(t *testing.T) {
 		t.Error("started without an issuer")
 	}
 }
+
+func TestCloseEndsOpenSessions(t *testing.T) {
+	d := startDemo(t)
+	session := mustConnect(t, d.crm, legacy, d.token(t, d.crm.URL()))
+	d.crm.Close()
+	if _, err := session.ListTools(t.Context(), nil); err == nil {
+		t.Error("a session outlived its server")
+	}
+	d.crm.Close() // may be repeated
+}
