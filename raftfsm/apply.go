@@ -210,3 +210,5 @@ func (c *DeletePolicy) apply(tx *txn) (any, error) {
 	}
 	return nil, nil
 }
+
+func (*Establish) apply(*txn) (any, error) { return nil, nil }

@@ -23,6 +23,7 @@ const (
 	typePutCredential
 	typeRevoke
 	typePurge
+	typeEstablish
 )
 
 // newCommand is the type table: an empty command to decode into, nil for a type that this version does not know.
@@ -52,6 +53,8 @@ func newCommand(t commandType) Command {
 		return new(Revoke)
 	case typePurge:
 		return new(Purge)
+	case typeEstablish:
+		return new(Establish)
 	default:
 		return nil
 	}
@@ -138,6 +141,12 @@ type Purge struct {
 	RecordedBefore int64 `cbor:"2,keyasint"`
 }
 
+// Establish changes nothing. A new leader commits it before it serves, so that its replica reflects all that earlier leaders
+// committed, and so that every entry after it reaches the state machine.
+type Establish struct {
+	Node string `cbor:"1,keyasint"`
+}
+
 func (*SetCluster) commandType() commandType      { return typeSetCluster }
 func (*PutAgent) commandType() commandType        { return typePutAgent }
 func (*DeleteAgent) commandType() commandType     { return typeDeleteAgent }
@@ -150,3 +159,4 @@ func (*PutAdminToken) commandType() commandType   { return typePutAdminToken }
 func (*PutCredential) commandType() commandType   { return typePutCredential }
 func (*Revoke) commandType() commandType          { return typeRevoke }
 func (*Purge) commandType() commandType           { return typePurge }
+func (*Establish) commandType() commandType { return typeEstablish }

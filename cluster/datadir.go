@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// markerFile says whose data directory it is. It is the first file that a node writes into an empty one.
+const markerFile = "node.json"
+
+const dataFormat = 1
+
+type marker struct {
+	Format int    `json:"format"`
+	Node   string `json:"node"`
+}
+
+// DataDir is a directory that belongs to one node.
+type DataDir struct {
+	Path string
+	Node string
+}
+
+// OpenDataDir claims path for the node id, or recognises it as that node's. An empty id takes the one that the directory has, or a new
+// one from fallback. Anything that is not a data directory of this node is refused and left as it is.
+func OpenDataDir(path, id, fallback string) (*DataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	d := &DataDir{Path: path}
+	data, err := os.ReadFile(d.File(markerFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if id == "" {
+			id = fallback
+		}
+		return d, d.claim(id)
+	case err != nil:
+		return nil, fmt.Errorf("read the data directory's marker: %w", err)
+	}
+	var m marker
+	if err := json.Unmarshal(data, &m); err != nil || m.Node == "" {
+		return nil, fmt.Errorf("%s is not what sallyport wrote there: use another data directory, or restore this one from a backup", d.File(markerFile))
+	}
+	if m.Format != dataFormat {
+		return nil, fmt.Errorf("data directory %s has format %d, this version of sallyport knows %d: use the version that wrote it", path, m.Format, dataFormat)
+	}
+	if id != "" && id != m.Node {
+		return nil, fmt.Errorf("data directory %s belongs to node %q, not to %q: give the right --id or another --data-dir", path, m.Node, id)
+	}
+	d.Node = m.Node
+	return d, nil
+}
+
+func (d *DataDir) claim(id string) error {
+	entries, err := os.ReadDir(d.Path)
+	if err != nil {
+		return fmt.Errorf("read the data directory: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("data directory %s holds %q and was not made by sallyport: give an empty or new directory", d.Path, entries[0].Name())
+	}
+	data, err := json.Marshal(marker{Format: dataFormat, Node: id})
+	if err != nil {
+		return fmt.Errorf("encode the data directory's marker: %w", err)
+	}
+	d.Node = id
+	return d.WriteFile(markerFile, append(data, '\n'))
+}
+
+// File is the path of a file in the directory.
+func (d *DataDir) File(name string) string { return filepath.Join(d.Path, name) }
+
+// WriteFile replaces a file atomically and durably, readable by its owner alone.
+func (d *DataDir) WriteFile(name string, data []byte) error {
+	path := d.File(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make the directory of %s: %w", path, err)
+	}
+	tmp := path + ".new"
+	if err := writeSynced(tmp, data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}
