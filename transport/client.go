@@ -137,6 +137,7 @@ func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	transport, udp := c.quic, c.udp
+	c.quic, c.udp = nil, nil
 	c.mu.Unlock()
 
 	c.tcp.CloseIdleConnections()

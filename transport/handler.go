@@ -4,30 +4,10 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
-
-	"github.com/quic-go/quic-go"
 )
-
-// slotsKey is the context key under which a QUIC connection carries the slots for its calls.
-type slotsKey struct{}
-
-// withSlots gives a new QUIC connection its slots. MaxIncomingStreams alone does not bound the calls that run: a
-// client that resets a stream may open the next one at once, while the handler of the first is still ending.
-func withSlots(n int) func(context.Context, *quic.Conn) context.Context {
-	return func(ctx context.Context, _ *quic.Conn) context.Context {
-		return context.WithValue(ctx, slotsKey{}, make(chan struct{}, n))
-	}
-}
 
 // serveQUIC handles a request that came over HTTP/3.
 func (s *Server) serveQUIC(w http.ResponseWriter, r *http.Request) {
-	slots, _ := r.Context().Value(slotsKey{}).(chan struct{})
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-r.Context().Done():
-		panic(http.ErrAbortHandler)
-	}
 	s.quicCalls.begin()
 	defer s.quicCalls.end()
 

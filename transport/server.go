@@ -108,7 +108,6 @@ func Listen(config ServerConfig) (*Server, error) {
 		Handler:        http.HandlerFunc(s.serveQUIC),
 		MaxHeaderBytes: limits.HeaderBytes,
 		IdleTimeout:    limits.IdleTimeout,
-		ConnContext:    withSlots(limits.ConcurrentStreams),
 		// At lower levels it logs whole request URIs.
 		Logger: slog.New(warnings{config.Logger.Handler()}),
 	}
@@ -165,15 +164,15 @@ func newTCPServer(handle http.HandlerFunc, config ServerConfig, limits Limits) *
 func (s *Server) Addr() net.Addr { return s.tcp.Addr() }
 
 // Serve answers clients until Shutdown is called, and then returns nil at once, while calls in flight may still run:
-// wait for Shutdown to return. If one of the sockets fails, both are closed and the error is returned.
+// wait for Shutdown to return. It must be called once. If one of the sockets fails, both are closed and the error is returned.
 func (s *Server) Serve() error {
 	s.mu.Lock()
-	if s.serving || s.stopping {
-		s.mu.Unlock()
-		return http.ErrServerClosed
-	}
-	s.serving = true
+	stopping := s.stopping
+	s.serving = !stopping
 	s.mu.Unlock()
+	if stopping {
+		return nil
+	}
 
 	failed := make(chan error, 2)
 	go func() {
