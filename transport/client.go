@@ -43,10 +43,9 @@ type ClientConfig struct {
 // Client reaches nodes over HTTP/3, and over HTTP/2 or HTTP/1.1 where UDP does not get through. It is an http.RoundTripper.
 // A request is repeated only if it cannot have been sent, or by the rules of http.Transport.
 type Client struct {
-	tls  *tls.Config
-	tcp  *http.Transport
-	http *http3.Transport
-	now  func() time.Time
+	tcp *http.Transport
+	h3  *http3.Transport
+	now func() time.Time
 
 	openAnswers atomic.Int64 // over HTTP/3
 
@@ -59,15 +58,12 @@ type Client struct {
 
 // NewClient makes a client. It opens no socket before the first request.
 func NewClient(config ClientConfig) *Client {
-	c := &Client{
-		tls:     &tls.Config{RootCAs: config.RootCAs, ServerName: config.ServerName, MinVersion: tls.VersionTLS12},
-		now:     time.Now,
-		tcpOnly: map[string]time.Time{},
-	}
+	tlsConfig := &tls.Config{RootCAs: config.RootCAs, ServerName: config.ServerName, MinVersion: tls.VersionTLS12}
+	c := &Client{now: time.Now, tcpOnly: map[string]time.Time{}}
 	c.tcp = &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: tcpDialTimeout}).DialContext,
-		TLSClientConfig:        c.tls.Clone(),
+		TLSClientConfig:        tlsConfig.Clone(),
 		TLSHandshakeTimeout:    tcpDialTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 		IdleConnTimeout:        tcpIdleTimeout,
@@ -75,8 +71,8 @@ func NewClient(config ClientConfig) *Client {
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: keepAlive, PingTimeout: pingTimeout},
 	}
-	c.http = &http3.Transport{
-		TLSClientConfig:        c.tls.Clone(),
+	c.h3 = &http3.Transport{
+		TLSClientConfig:        tlsConfig.Clone(),
 		Dial:                   c.dialQUIC,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 		DisableCompression:     true,
@@ -128,7 +124,7 @@ func (c *Client) CloseIdleConnections() {
 	// To http3.Transport a connection is idle as soon as the header of its last answer is there, even while the
 	// body is still being read.
 	if c.openAnswers.Load() == 0 {
-		c.http.CloseIdleConnections()
+		c.h3.CloseIdleConnections()
 	}
 }
 
@@ -141,7 +137,7 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 
 	c.tcp.CloseIdleConnections()
-	err := c.http.Close()
+	err := c.h3.Close()
 	if transport != nil {
 		err = errors.Join(err, transport.Close(), udp.Close())
 	}
@@ -150,7 +146,7 @@ func (c *Client) Close() error {
 
 func (c *Client) roundTripQUIC(r *http.Request) (*http.Response, error) {
 	c.openAnswers.Add(1)
-	answer, err := c.http.RoundTrip(r)
+	answer, err := c.h3.RoundTrip(r)
 	if err != nil {
 		c.openAnswers.Add(-1)
 		return nil, err

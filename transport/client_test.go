@@ -176,10 +176,9 @@ func TestClientSurvivesRestartOfServer(t *testing.T) {
 	if err := server.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	cert := server.pair.certificate(t)
 	startServer(t, echo, func(c *ServerConfig) {
 		c.Addr = server.Addr().String()
-		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
+		c.GetCertificate = server.pair.always(t)
 	})
 	answer, err := client.Post(server.url, "text/plain", strings.NewReader("body"))
 	if err != nil {

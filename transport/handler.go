@@ -80,10 +80,14 @@ func (c *callCounter) begin() { c.inFlight.Add(1) }
 func (c *callCounter) end() {
 	// A waiter sets waiting before it reads inFlight, so one of the two sees the other.
 	if c.inFlight.Add(-1) == 0 && c.waiting.Load() {
-		select {
-		case c.emptied <- struct{}{}:
-		default:
-		}
+		c.wake()
+	}
+}
+
+func (c *callCounter) wake() {
+	select {
+	case c.emptied <- struct{}{}:
+	default:
 	}
 }
 
@@ -97,5 +101,6 @@ func (c *callCounter) wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	c.wake() // another waiter, if there is one
 	return nil
 }

@@ -80,6 +80,13 @@ func (p testPair) certificate(t testing.TB) *tls.Certificate {
 	return &cert
 }
 
+// always is a GetCertificate for ServerConfig.
+func (p testPair) always(t testing.TB) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t.Helper()
+	cert := p.certificate(t)
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
+}
+
 func (p testPair) write(t testing.TB, dir string) (certPath, keyPath string) {
 	t.Helper()
 	certPath, keyPath = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -102,11 +109,10 @@ type testServer struct {
 func startServer(t *testing.T, handler http.HandlerFunc, configure func(*ServerConfig)) *testServer {
 	t.Helper()
 	pair := newTestPair(t, "test")
-	cert := pair.certificate(t)
 	config := ServerConfig{
 		Addr:           "127.0.0.1:0",
 		Handler:        handler,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
+		GetCertificate: pair.always(t),
 	}
 	if configure != nil {
 		configure(&config)

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -148,6 +147,27 @@ func TestShutdownFreesThePort(t *testing.T) {
 	}
 }
 
+func TestShutdownTwiceAtOnce(t *testing.T) {
+	forEachProtocol(t, func(t *testing.T, protocol string) {
+		handler := newBlockingHandler()
+		server := startServer(t, handler.serve, nil)
+		call := handler.begin(t, server.client(t, protocol), server.url+"/call")
+		stopped := make(chan error, 2)
+		for range 2 {
+			go func() { stopped <- server.Shutdown(t.Context()) }()
+		}
+		close(handler.release)
+		for range 2 {
+			if err := await(t, "Shutdown to return", stopped); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+		}
+		if got := await(t, "the call", call); got.err != nil || got.body != "last" {
+			t.Errorf("the call in flight ends with %q, %v", got.body, got.err)
+		}
+	})
+}
+
 func TestShutdownWithoutServe(t *testing.T) {
 	server, err := Listen(ServerConfig{Addr: "127.0.0.1:0"})
 	if err != nil {
@@ -169,11 +189,11 @@ func TestShutdownWithoutServe(t *testing.T) {
 }
 
 func TestServeReportsLostSocket(t *testing.T) {
-	cert := newTestPair(t, "test").certificate(t)
+	pair := newTestPair(t, "test")
 	for _, lost := range []string{"tcp", "udp"} {
 		server, err := Listen(ServerConfig{
 			Addr:           "127.0.0.1:0",
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
+			GetCertificate: pair.always(t),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -207,10 +227,9 @@ func TestResetKeyTellsClientsOfARestart(t *testing.T) {
 		t.Fatal("Serve takes a lost socket for a shutdown")
 	}
 	server.served <- nil
-	cert := server.pair.certificate(t)
 	startServer(t, newBlockingHandler().serve, func(c *ServerConfig) {
 		c.Addr, c.ResetKey = server.Addr().String(), &key
-		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
+		c.GetCertificate = server.pair.always(t)
 	})
 
 	begun := time.Now()
