@@ -70,7 +70,7 @@ func readStream(resp *http.Response, at *cursor, each func(message) bool) error 
 			at.lastID = event.ID
 		}
 		if event.Retry > 0 {
-			at.retry = min(event.Retry, maxBackoff)
+			at.retry = min(max(event.Retry, minRetry), maxRetry)
 		}
 		// The first event of a resumable stream only carries an id.
 		if len(event.Data) == 0 || event.Type != "" && event.Type != "message" {

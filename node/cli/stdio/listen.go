@@ -12,6 +12,10 @@ const (
 	minBackoff = time.Second
 	maxBackoff = 30 * time.Second
 	maxResumes = 5 // in a row, of the stream of one request
+
+	// Bounds for what a server asks for.
+	minRetry = 100 * time.Millisecond
+	maxRetry = 10 * time.Minute
 )
 
 // listen keeps the GET stream of a legacy session open, on which the server speaks when it was not
@@ -42,10 +46,10 @@ func (r *relay) listen(ctx context.Context, state sessionState) {
 			return false
 		})
 		_ = resp.Body.Close()
-		switch status := resp.StatusCode; {
-		case status == http.StatusMethodNotAllowed:
+		switch {
+		case resp.StatusCode == http.StatusMethodNotAllowed:
 			return // this server has nothing to say
-		case errors.Is(err, errUnanswered), status/100 == 5, status == http.StatusTooManyRequests:
+		case errors.Is(err, errUnanswered), transient(resp):
 			r.log.Debug("the stream for messages of the server ended and will be opened again", "error", err)
 		default:
 			r.log.Warn("there is no stream for messages of the server", "error", err)
@@ -57,7 +61,7 @@ func (r *relay) listen(ctx context.Context, state sessionState) {
 	}
 }
 
-// resume opens the stream of a request again, after the wait that the server asked for.
+// resume opens the stream of a request again after so many failures in a row.
 func (r *relay) resume(ctx context.Context, state sessionState, at *cursor, failures int) (*http.Response, error) {
 	for ; ; failures++ {
 		if !pause(ctx, backoff(failures, at.retry)) {
@@ -65,11 +69,20 @@ func (r *relay) resume(ctx context.Context, state sessionState, at *cursor, fail
 		}
 		at.moved = false
 		resp, err := r.get(ctx, state, at.lastID)
-		if err == nil || failures >= maxResumes {
+		if failures >= maxResumes || err == nil && !transient(resp) {
 			return resp, err
+		}
+		if err == nil {
+			err = httpFailure(resp, nil)
+			drain(resp)
 		}
 		r.log.Warn("a stream broke and cannot be resumed yet", "error", err)
 	}
+}
+
+// transient reports whether the same request may find a better answer later.
+func transient(resp *http.Response) bool {
+	return resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusTooManyRequests
 }
 
 func (r *relay) get(ctx context.Context, state sessionState, lastID string) (*http.Response, error) {
@@ -80,13 +93,14 @@ func (r *relay) get(ctx context.Context, state sessionState, lastID string) (*ht
 	return r.nodes.send(ctx, http.MethodGet, header, nil)
 }
 
-// backoff is how long to wait after so many failures in a row: what the server asked for, or
-// else double each time, within bounds and never the same for all clients of a node that restarts.
+// backoff is how long to wait after so many failures in a row: first what the server asked for,
+// and then double each time, within bounds and never the same for all clients of a node that
+// restarts.
 func backoff(failures int, asked time.Duration) time.Duration {
-	wait := min(minBackoff<<min(failures, 10), maxBackoff)
-	if failures == 0 {
-		wait = 0
+	if failures <= 1 && asked > 0 {
+		return asked
 	}
+	wait := min(minBackoff<<min(failures-1, 10), maxBackoff)
 	return max(asked, wait/2+rand.N(wait/2+1))
 }
 

@@ -46,6 +46,9 @@ func parseMessage(data []byte) (message, error) {
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
+		if wrongType := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrongType) {
+			return message{}, errNotMessage
+		}
 		return message{}, err
 	}
 	m := message{

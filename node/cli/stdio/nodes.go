@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"sallyport/crypto"
@@ -36,7 +37,7 @@ type nodes struct {
 // send gives the answer of one node. Another node is asked only where it is certain that the
 // request was not sent: a call must not be carried out twice.
 func (n *nodes) send(ctx context.Context, method string, header http.Header, body []byte) (*http.Response, error) {
-	var unreachable []error
+	var unreachable []string
 	for _, i := range n.order() {
 		node := n.list[i]
 		resp, err := node.send(ctx, method, header, body)
@@ -48,9 +49,9 @@ func (n *nodes) send(ctx context.Context, method string, header http.Header, bod
 			return nil, failed(codeBroken, "the connection to %s broke before the answer (%v); what was asked may have been done: look before you repeat it", node.URL, err)
 		}
 		n.log.Warn("node cannot be reached", "url", node.URL, "error", err)
-		unreachable = append(unreachable, fmt.Errorf("%s: %w", node.URL, err))
+		unreachable = append(unreachable, fmt.Sprintf("%s: %v", node.URL, err))
 	}
-	return nil, failed(codeUnreachable, "no Sallyport node can be reached (%v); check that the node runs, the address, and the CA certificate (SALLYPORT_CACERT)", errors.Join(unreachable...))
+	return nil, failed(codeUnreachable, "no Sallyport node can be reached (%v); check that the node runs, the address, and the CA certificate (SALLYPORT_CACERT)", strings.Join(unreachable, "; "))
 }
 
 func (n Node) send(ctx context.Context, method string, header http.Header, content []byte) (*http.Response, error) {
@@ -115,16 +116,21 @@ func (n *nodes) settle(i int) {
 }
 
 // neverSent reports whether err proves that no byte of the request left: the name was not found,
-// nobody listened, or the TLS handshake failed.
+// nobody listened, or the certificate was not to be trusted. Where err tells of several attempts
+// the first counts, which transport.Client makes the last one: it makes another only if the one
+// before was never sent.
 func neverSent(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &op):
-		return op.Op == "dial"
-	case errors.As(err, &dns), errors.As(err, &certificate):
-		return true
+	for err != nil {
+		switch cause := err.(type) { //nolint:errorlint // errors.As would look at every attempt
+		case *net.OpError:
+			return cause.Op == "dial"
+		case *net.DNSError, *tls.CertificateVerificationError:
+			return true
+		case interface{ Unwrap() []error }:
+			err = cause.Unwrap()[0]
+		default:
+			err = errors.Unwrap(err)
+		}
 	}
 	return false
 }

@@ -10,6 +10,7 @@ package stdio
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (r *relay) readAll(ctx context.Context, in *lineReader) error {
 
 // accept starts what one line asks for. It does not wait for the network.
 func (r *relay) accept(ctx context.Context, line []byte) {
-	if len(line) == 0 || len(line) == 1 && line[0] == '\n' {
+	if len(bytes.TrimSpace(line)) == 0 {
 		return
 	}
 	m, err := parseMessage(line)

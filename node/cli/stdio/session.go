@@ -81,7 +81,7 @@ func (r *relay) legacyCall(c *call) ([]byte, error) {
 func (r *relay) follow(ctx context.Context, state sessionState, resp *http.Response, id []byte) (message, error) {
 	var at cursor
 	var answer message
-	for failures := 0; ; failures++ {
+	for failures := 1; ; failures++ {
 		err := readAnswer(resp, &at, func(m message) bool {
 			if m.answers(id) {
 				answer = m
@@ -96,7 +96,7 @@ func (r *relay) follow(ctx context.Context, state sessionState, resp *http.Respo
 			return answer, err
 		}
 		if at.moved {
-			failures = 0
+			failures = 1
 		}
 		if at.lastID == "" || failures > maxResumes || ctx.Err() != nil {
 			return message{}, failed(codeBroken, "the stream of %s ended before the answer; what was asked may have been done: look before you repeat it", url)
