@@ -103,7 +103,7 @@ type Policy struct {
 // PolicySpec holds the text.
 type PolicySpec struct {
 	// Cedar is one policy or more.
-	Cedar string `json:"cedar" maxLength:"262144"`
+	Cedar string `json:"cedar" maxLength:"65536"`
 }
 
 // New makes an empty resource of a kind.
@@ -126,7 +126,7 @@ const (
 	maxLabels     = 64
 	maxLabelValue = 256
 	maxRoles      = 64
-	maxCedar      = 256 << 10
+	maxCedar      = 64 << 10 // what the policy engine takes
 )
 
 var (

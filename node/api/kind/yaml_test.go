@@ -156,7 +156,9 @@ func manyKeys(n int) string {
 }
 
 func FuzzParseYAML(f *testing.F) {
-	f.Add(designExample)
+	for document := range strings.SplitSeq(designExample, "---\n") {
+		f.Add(document)
+	}
 	f.Add("apiVersion: sallyport/v1\nkind: Upstream\nmetadata: {name: u}\nspec: {url: http://127.0.0.1:1, onStale: {serve: 1m}, credential: {grant: static, header: {name: A, value: b c}}}")
 	f.Add("{\"apiVersion\": \"sallyport/v1\", \"kind\": \"Agent\"}")
 	f.Add("a: &a [x]\nb: *a\n")
