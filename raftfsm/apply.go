@@ -149,7 +149,7 @@ func (c *PutUpstream) replaceCredential(tx *txn) error {
 			return nil
 		}
 		next := *old
-		next.State, next.Sealed, next.ExpireTime, next.RefreshTime = CredentialRevoked, nil, 0, 0
+		next.State, next.Sealed, next.ExpireTime, next.RefreshTime = CredentialEmpty, nil, 0, 0
 		next.Generation++
 		next.ModifyIndex, next.ModifyTime = tx.index, c.Time
 		next.UpstreamIndex = tx.index

@@ -107,6 +107,8 @@ type CredentialState string
 const (
 	CredentialActive  CredentialState = "active"
 	CredentialRevoked CredentialState = "revoked"
+	// CredentialEmpty is what a change of the upstream leaves: nothing is held, and a new token may be obtained.
+	CredentialEmpty CredentialState = "empty"
 )
 
 // Credential is an encrypted token record: what Sallyport presents to one upstream for one subject.

@@ -164,7 +164,7 @@ func TestCredentialGenerations(t *testing.T) {
 	}
 	r.must(&PutUpstream{Upstream: Upstream{Name: "crm", URL: "https://other.example/mcp", Grant: GrantClientCredentials}})
 	c, _ = r.Read().Credential("crm:gateway")
-	if c.State != CredentialRevoked || c.Generation != 4 || c.UpstreamIndex != r.next {
+	if c.State != CredentialEmpty || c.Generation != 4 || c.UpstreamIndex != r.next {
 		t.Fatalf("credential after its upstream changed: %+v", c)
 	}
 	r.refuses(ErrConflict, put(5, 3))
@@ -271,7 +271,8 @@ func TestWatchesAndWaits(t *testing.T) {
 	v := r.Read()
 	policies, revocations, credential := v.WatchPolicies(), v.WatchRevocations(), v.WatchCredential("crm:gateway")
 	reached := make(chan error, 1)
-	go func() { reached <- r.WaitApplied(ctx, r.Applied()+3) }()
+	third := r.Applied() + 3
+	go func() { reached <- r.WaitApplied(ctx, third) }()
 	r.must(&PutPolicy{Policy: Policy{Name: "q", Cedar: "x"}})
 	if err := policies.Wait(ctx); err != nil || revocations.Fired() || credential.Fired() {
 		t.Fatalf("after a policy: %v, revocations %v, credential %v", err, revocations.Fired(), credential.Fired())
