@@ -19,9 +19,12 @@ type Audit interface {
 	Follow(ctx context.Context, f audit.Filter, yield func(audit.Record) bool) error
 }
 
+// AuditRecord is one line of the audit.
+type AuditRecord = audit.Record
+
 // AuditList is what a search found, the newest last.
 type AuditList struct {
-	Records []audit.Record `json:"records" nullable:"false"`
+	Records []AuditRecord `json:"records" nullable:"false"`
 }
 
 type auditInput struct {
