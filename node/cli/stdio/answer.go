@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"sallyport/node/mcp"
 )
 
 const (
@@ -56,10 +58,10 @@ func readAnswer(resp *http.Response, at *cursor, each func(message) bool) error 
 // readStream does the same for an event stream. The end of the stream is no failure, whatever
 // ended it: the caller knows whether it can be resumed.
 func readStream(resp *http.Response, at *cursor, each func(message) bool) error {
-	events := NewEventReader(resp.Body, maxMessage)
+	events := mcp.NewEventReader(resp.Body, maxMessage)
 	for {
 		event, err := events.Next()
-		if errors.Is(err, ErrEventTooLong) {
+		if errors.Is(err, mcp.ErrEventSize) {
 			return failed(codeBroken, "%s sent an event longer than %d bytes", resp.Request.URL, maxMessage)
 		}
 		if err != nil {
@@ -69,8 +71,8 @@ func readStream(resp *http.Response, at *cursor, each func(message) bool) error 
 		if event.HasID && usableHeader(event.ID) {
 			at.lastID = event.ID
 		}
-		if event.Retry > 0 {
-			at.retry = min(max(event.Retry, minRetry), maxRetry)
+		if ms, err := strconv.ParseUint(event.Retry, 10, 31); err == nil {
+			at.retry = min(max(time.Duration(ms)*time.Millisecond, minRetry), maxRetry)
 		}
 		// The first event of a resumable stream only carries an id.
 		if len(event.Data) == 0 || event.Type != "" && event.Type != "message" {

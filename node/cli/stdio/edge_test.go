@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sallyport/crypto"
+	"sallyport/node/mcp"
 )
 
 // echo answers every request with its method.
@@ -31,18 +32,18 @@ func TestStdin(t *testing.T) {
 		code int
 		part string
 	}{
-		"not JSON":           {`hello`, codeParse, "not an MCP message"},
-		"cut":                {`{"jsonrpc":"2.0","id":1,"method":"ping"`, codeParse, "unexpected end"},
-		"two on a line":      {`{"jsonrpc":"2.0","id":1,"method":"a"}{"jsonrpc":"2.0","id":2,"method":"b"}`, codeParse, "after top-level value"},
-		"batch":              {`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, codeInvalidRequest, "batch"},
-		"a string":           {`"hello"`, codeInvalidRequest, "neither"},
-		"nothing in it":      {`{"jsonrpc":"2.0","id":1}`, codeInvalidRequest, "neither"},
-		"null id":            {`{"jsonrpc":"2.0","id":null,"method":"ping"}`, codeInvalidRequest, "id of a request"},
-		"object id":          {`{"jsonrpc":"2.0","id":{},"method":"ping"}`, codeInvalidRequest, "id of a request"},
-		"method is a number": {`{"jsonrpc":"2.0","id":1,"method":1}`, codeInvalidRequest, "neither"},
-		"deep":               {strings.Repeat("[", 100_000), codeInvalidRequest, "batch"},
-		"deeper":             {`{"a":` + strings.Repeat("[", 100_000), codeParse, "depth"},
-		"too long":           {`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", maxMessage) + `"}`, codeInvalidRequest, "longer than 16 MiB"},
+		"not JSON":           {`hello`, mcp.CodeParse, "not an MCP message"},
+		"cut":                {`{"jsonrpc":"2.0","id":1,"method":"ping"`, mcp.CodeParse, "unexpected end"},
+		"two on a line":      {`{"jsonrpc":"2.0","id":1,"method":"a"}{"jsonrpc":"2.0","id":2,"method":"b"}`, mcp.CodeParse, "after top-level value"},
+		"batch":              {`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, mcp.CodeInvalidRequest, "batch"},
+		"a string":           {`"hello"`, mcp.CodeInvalidRequest, "neither"},
+		"nothing in it":      {`{"jsonrpc":"2.0","id":1}`, mcp.CodeInvalidRequest, "neither"},
+		"null id":            {`{"jsonrpc":"2.0","id":null,"method":"ping"}`, mcp.CodeInvalidRequest, "id of a request"},
+		"object id":          {`{"jsonrpc":"2.0","id":{},"method":"ping"}`, mcp.CodeInvalidRequest, "id of a request"},
+		"method is a number": {`{"jsonrpc":"2.0","id":1,"method":1}`, mcp.CodeInvalidRequest, "neither"},
+		"deep":               {strings.Repeat("[", 100_000), mcp.CodeInvalidRequest, "batch"},
+		"deeper":             {`{"a":` + strings.Repeat("[", 100_000), mcp.CodeParse, "depth"},
+		"too long":           {`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", maxMessage) + `"}`, mcp.CodeInvalidRequest, "longer than 16 MiB"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +98,7 @@ func TestTooManyAtOnce(t *testing.T) {
 		client.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, i))
 	}
 	client.send(`{"jsonrpc":"2.0","id":"more","method":"ping"}`)
-	client.expectFailure(`"more"`, codeLimited, "more than 256")
+	client.expectFailure(`"more"`, mcp.CodeLimited, "more than 256")
 	close(release)
 	for range maxInFlight {
 		client.next()
@@ -116,7 +117,7 @@ func TestIDInUse(t *testing.T) {
 	client := connect(t, node.URL)
 	client.send(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 	client.send(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
-	client.expectFailure("1", codeInvalidRequest, "in use")
+	client.expectFailure("1", mcp.CodeInvalidRequest, "in use")
 	close(release)
 	client.expect(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 	client.end()

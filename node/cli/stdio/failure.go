@@ -5,13 +5,9 @@ import (
 	"fmt"
 )
 
-// Codes of the errors that the connector itself answers with, outside of the range that JSON-RPC
-// and MCP keep for themselves and beside those of the node (1001 to 1006).
+// Codes of the errors that only the connector answers with. Like those of the node (1001 to 1006) they
+// are outside of the range that JSON-RPC and MCP keep for themselves.
 const (
-	codeParse          = -32700
-	codeInvalidRequest = -32600
-
-	codeLimited     = 1005 // too many requests at once; the node uses the same code
 	codeUnreachable = 1101 // no node could be asked: the request was not carried out
 	codeToken       = 1102 // the node refused the token
 	codeHTTP        = 1103 // the node answered with an HTTP error

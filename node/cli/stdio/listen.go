@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"sallyport/node/mcp"
 )
 
 const (
@@ -88,7 +90,7 @@ func transient(resp *http.Response) bool {
 func (r *relay) get(ctx context.Context, state sessionState, lastID string) (*http.Response, error) {
 	header := state.stamp(http.Header{"Accept": {"text/event-stream"}})
 	if lastID != "" {
-		header.Set("Last-Event-ID", lastID)
+		header.Set(mcp.HeaderLastEvent, lastID)
 	}
 	return r.nodes.send(ctx, http.MethodGet, header, nil)
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+
+	"sallyport/node/mcp"
 )
 
 // maxMessage bounds one JSON-RPC message in either direction, in bytes.
@@ -130,13 +132,6 @@ func errorResponse(id, failed json.RawMessage) []byte {
 	return append(line, '}')
 }
 
-// Keys of params._meta that modern requests carry.
-const (
-	metaProtocolVersion = "io.modelcontextprotocol/protocolVersion"
-	metaClientInfo      = "io.modelcontextprotocol/clientInfo"
-	metaCapabilities    = "io.modelcontextprotocol/clientCapabilities"
-)
-
 // param is one member of params as it was written; nil where there is none. Names are compared
 // exactly, which decoding into a struct would not do.
 func (m message) param(name string) json.RawMessage {
@@ -152,7 +147,7 @@ func (m message) meta() map[string]json.RawMessage {
 
 // modernVersion is the protocol version that a modern message names; empty for a legacy one.
 func (m message) modernVersion() string {
-	return text(m.meta()[metaProtocolVersion])
+	return text(m.meta()[mcp.MetaProtocolVersion])
 }
 
 func member(object json.RawMessage, name string) json.RawMessage {

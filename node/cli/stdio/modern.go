@@ -6,9 +6,9 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-)
 
-const codeHeaderMismatch = -32020
+	"sallyport/node/mcp"
+)
 
 // modernCall carries out a request of MCP 2026-07-28: stateless, one HTTP answer, never resumed.
 func (r *relay) modernCall(c *call) ([]byte, error) {
@@ -66,10 +66,10 @@ func (r *relay) modernPost(ctx context.Context, m message) error {
 // modernHeader repeats in headers what intermediaries want to know without reading the body.
 func (r *relay) modernHeader(m message, version string) http.Header {
 	header := postHeader()
-	header.Set("Mcp-Protocol-Version", EncodeHeaderValue(version))
-	header.Set("Mcp-Method", EncodeHeaderValue(m.method))
+	header.Set(mcp.HeaderVersion, mcp.EncodeHeaderValue(version))
+	header.Set(mcp.HeaderMethod, mcp.EncodeHeaderValue(m.method))
 	if name := mirroredName(m); name != "" {
-		header.Set("Mcp-Name", EncodeHeaderValue(name))
+		header.Set(mcp.HeaderName, mcp.EncodeHeaderValue(name))
 	}
 	if m.method == "tools/call" {
 		r.tools.mirror(header, m)
@@ -92,7 +92,7 @@ func mirroredName(m message) string {
 
 func isHeaderMismatch(m message) bool {
 	code, err := strconv.Atoi(string(member(m.failed, "code")))
-	return err == nil && code == codeHeaderMismatch
+	return err == nil && code == mcp.CodeHeaderMismatch
 }
 
 // acceptance is nil if the node took a notification or a response.
@@ -108,7 +108,7 @@ func acceptance(resp *http.Response) error {
 func (r *relay) relearn(c *call) bool {
 	before := r.tools.of(text(c.param("name")))
 	meta := map[string]json.RawMessage{}
-	for _, key := range []string{metaProtocolVersion, metaClientInfo, metaCapabilities} {
+	for _, key := range []string{mcp.MetaProtocolVersion, mcp.MetaClientInfo, mcp.MetaClientCaps} {
 		if value := c.meta()[key]; value != nil {
 			meta[key] = value
 		}

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/node/mcp"
 )
 
 const (
@@ -139,7 +141,7 @@ func (r *relay) readAll(ctx context.Context, in *lineReader) error {
 			case errors.Is(next.err, io.EOF):
 				return nil
 			case errors.Is(next.err, errTooLong):
-				r.refuse(codeInvalidRequest, next.err)
+				r.refuse(mcp.CodeInvalidRequest, next.err)
 			case next.err != nil:
 				return fmt.Errorf("reading messages from stdin: %w", next.err)
 			default:
@@ -157,9 +159,9 @@ func (r *relay) accept(ctx context.Context, line []byte) {
 	m, err := parseMessage(line)
 	switch {
 	case errors.Is(err, errBatch), errors.Is(err, errNotMessage), errors.Is(err, errBadID):
-		r.refuse(codeInvalidRequest, err)
+		r.refuse(mcp.CodeInvalidRequest, err)
 	case err != nil:
-		r.refuse(codeParse, err)
+		r.refuse(mcp.CodeParse, err)
 	case m.kind == request:
 		r.start(ctx, m)
 	case m.method == "notifications/cancelled":
@@ -201,11 +203,11 @@ func (r *relay) register(ctx context.Context, m message) (*call, *failure) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.inFlight) >= maxInFlight {
-		return nil, failed(codeLimited, "more than %d requests at once; wait for an answer first", maxInFlight)
+		return nil, failed(mcp.CodeLimited, "more than %d requests at once; wait for an answer first", maxInFlight)
 	}
 	key := idKey(m.id)
 	if r.inFlight[key] != nil {
-		return nil, failed(codeInvalidRequest, "the id is in use by a request without an answer")
+		return nil, failed(mcp.CodeInvalidRequest, "the id is in use by a request without an answer")
 	}
 	c := &call{message: m, version: m.modernVersion()}
 	c.ctx, c.cancel = context.WithCancel(ctx)

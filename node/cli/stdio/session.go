@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+
+	"sallyport/node/mcp"
 )
 
 // session is the legacy session with the node, on behalf of the one legacy client.
@@ -39,10 +41,10 @@ func (s *session) current() sessionState {
 // stamp adds the headers of the session.
 func (s sessionState) stamp(header http.Header) http.Header {
 	if s.version != "" {
-		header.Set("Mcp-Protocol-Version", s.version)
+		header.Set(mcp.HeaderVersion, s.version)
 	}
 	if s.id != "" {
-		header.Set("Mcp-Session-Id", s.id)
+		header.Set(mcp.HeaderSession, s.id)
 	}
 	return header
 }
@@ -139,7 +141,7 @@ func (s *session) handshake(ctx context.Context, hello message) (sessionState, m
 	if err != nil {
 		return sessionState{}, message{}, err
 	}
-	id, url := resp.Header.Get("Mcp-Session-Id"), resp.Request.URL
+	id, url := resp.Header.Get(mcp.HeaderSession), resp.Request.URL
 	answer, err := s.relay.follow(ctx, sessionState{id: id}, resp, hello.id)
 	if err != nil || answer.failed != nil {
 		return sessionState{}, answer, err

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/net/http/httpguts"
+
+	"sallyport/node/mcp"
 )
 
 const (
@@ -70,7 +72,7 @@ func (t *toolHeaders) mirror(header http.Header, m message) {
 			value = member(value, name)
 		}
 		if plain, ok := headerText(value); ok {
-			header.Set("Mcp-Param-"+b.header, EncodeHeaderValue(plain))
+			header.Set(mcp.HeaderParamPrefix+b.header, mcp.EncodeHeaderValue(plain))
 		}
 	}
 }
