@@ -52,6 +52,9 @@ func (p *parser) draft(label string, s spec) (Upstream, bool) {
 	if u.RawQuery != "" {
 		note("its address has parameters; if one of them is a key, it will be seen by whoever may read the upstream: a header is the place for it")
 	}
+	if address != s.url {
+		note("its address contains a value that the file only refers to; if that is a secret, it will be seen by whoever may read the upstream")
+	}
 	switch {
 	case len(s.headers) == 0:
 		note("it has no credential here; if it wants OAuth, set spec.credential")

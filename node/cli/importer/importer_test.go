@@ -194,6 +194,7 @@ func TestNotes(t *testing.T) {
 		"loopback":        {`{"url": "http://[::1]:80/mcp"}`, "on this machine"},
 		"old address":     {`{"url": "https://a.example/v1/sse"}`, "ends in /sse"},
 		"parameters":      {`{"url": "https://a.example/mcp?api_key=x"}`, "has parameters"},
+		"reference":       {`{"url": "https://a.example/${WHERE:-eu}/mcp"}`, "only refers to"},
 		"off":             {`{"url": "https://a.example/mcp", "disabled": true}`, "switched off"},
 		"OAuth client":    {`{"url": "https://a.example/mcp", "auth": {"CLIENT_ID": "x"}}`, "OAuth client of its own"},
 		"mcp-remote OIDC": {`{"command": "mcp-remote", "args": ["https://a.example/mcp", "--static-oauth-client-info", "{}"]}`, "OAuth client of its own"},

@@ -70,7 +70,7 @@ func ReadFirst(places []Place, options Options) (Place, Result, error) {
 	var tried []error
 	for _, place := range places {
 		result, err := Read(place.Path, options)
-		if err == nil && result.Servers() > 0 {
+		if err == nil && !result.empty() {
 			return place, result, nil
 		}
 		if err == nil {
@@ -84,9 +84,8 @@ func ReadFirst(places []Place, options Options) (Place, Result, error) {
 	return Place{}, Result{}, errors.Join(tried...)
 }
 
-// Servers is how many servers of any kind were found.
-func (r Result) Servers() int {
-	return len(r.entries) + len(r.Skipped) + len(r.Problems)
+func (r Result) empty() bool {
+	return len(r.Upstreams)+len(r.Skipped)+len(r.Problems) == 0
 }
 
 // clientOf tells the client by the usual name of its file.

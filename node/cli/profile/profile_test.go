@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/crypto"
@@ -373,6 +374,36 @@ func TestFileStemsDiffer(t *testing.T) {
 		}
 		seen[stem] = origin
 	}
+}
+
+// silentRing is a keyring that asks the user for a password and never gets it.
+type silentRing struct{ end chan struct{} }
+
+func (r silentRing) Set(string, string, string) error { <-r.end; return nil }
+
+func (r silentRing) Get(string, string) (string, error) { <-r.end; return "", nil }
+
+func TestKeyringThatDoesNotAnswer(t *testing.T) {
+	token, dir := newToken(t, crypto.GatewayToken), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ring := silentRing{make(chan struct{})}
+		defer close(ring.end)
+		p := mustLoad(t, dir, nil, ring)
+		where, err := p.SaveToken(node, token)
+		if err != nil || !strings.Contains(where, "no answer within 1m0s") {
+			t.Fatalf("SaveToken = %q, %v; want a file and why", where, err)
+		}
+		access, err := p.Resolve(node, crypto.GatewayToken)
+		if err != nil || !access.Token.Equal(token) {
+			t.Errorf("the token did not come back from the file: %v", err)
+		}
+		if err := p.changeNode(node, func(n *nodeSetting) { n.Tokens[crypto.GatewayToken] = inKeyring }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Resolve(node, crypto.GatewayToken); err == nil || !strings.Contains(err.Error(), "unlock the keyring") {
+			t.Errorf("error = %v, want one that says what to do", err)
+		}
+	})
 }
 
 func TestLoadUsesConfigDir(t *testing.T) {

@@ -19,7 +19,8 @@ const (
 	maxProblem = 64 << 10 // bytes read of an error body that is no response
 	maxDetail  = 500      // runes shown of it
 
-	drainTime = 2 * time.Second
+	drainTime   = 2 * time.Second
+	problemTime = 10 * time.Second // for an error body to arrive
 )
 
 // cursor is where an event stream stands, for its resumption.
@@ -42,11 +43,17 @@ func readAnswer(resp *http.Response, at *cursor, each func(message) bool) error 
 	if mediaType(resp) != "application/json" {
 		limit = maxProblem
 	}
+	good := resp.StatusCode/100 == 2
+	if !good {
+		// What is missing of an error after that is not worth the wait.
+		deadline := time.AfterFunc(problemTime, func() { _ = resp.Body.Close() })
+		defer deadline.Stop()
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
-	if err != nil {
+	if err != nil && good {
 		return failed(codeBroken, "the answer of %s broke off (%v); what was asked may have been done: look before you repeat it", resp.Request.URL, err)
 	}
-	if len(body) > limit && resp.StatusCode/100 == 2 {
+	if len(body) > limit && good {
 		return failed(codeBroken, "the answer of %s is longer than %d bytes", resp.Request.URL, limit)
 	}
 	if m, err := parseMessage(body); err == nil && m.kind == response && each(m) {

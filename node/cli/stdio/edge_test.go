@@ -43,7 +43,7 @@ func TestStdin(t *testing.T) {
 		"method is a number": {`{"jsonrpc":"2.0","id":1,"method":1}`, mcp.CodeInvalidRequest, "neither"},
 		"deep":               {strings.Repeat("[", 100_000), mcp.CodeInvalidRequest, "batch"},
 		"deeper":             {`{"a":` + strings.Repeat("[", 100_000), mcp.CodeParse, "depth"},
-		"too long":           {`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", maxMessage) + `"}`, mcp.CodeInvalidRequest, "longer than 16 MiB"},
+		"far too long":       {`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", maxLine) + `"}`, mcp.CodeInvalidRequest, "longer than 16 MiB"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -54,6 +54,18 @@ func TestStdin(t *testing.T) {
 			client.expect(`{"jsonrpc":"2.0","id":2,"result":"ping"}`)
 			client.end()
 		})
+	}
+}
+
+func TestTooLongIsRefusedByID(t *testing.T) {
+	client := connect(t, echo(t).URL)
+	long := strings.Repeat("x", maxMessage)
+	client.send(`{"jsonrpc":"2.0","method":"` + long + `"}`)
+	client.send(`{"jsonrpc":"2.0","method":"tools/call","params":{"a":"` + long + `"},"id":"last"}`)
+	client.expectFailure(`"last"`, mcp.CodeInvalidRequest, "longer than 16 MiB")
+	client.end()
+	if logs := client.logs.String(); len(logs) > 10_000 {
+		t.Errorf("stderr has %d bytes of the message", len(logs))
 	}
 }
 

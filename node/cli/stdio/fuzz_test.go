@@ -105,7 +105,7 @@ func FuzzTools(f *testing.F) {
 				t.Fatal(err)
 			}
 			header := http.Header{}
-			r.tools.mirror(header, message{params: []byte(`{"name":` + string(name) + `,"arguments":` + string(arguments) + `}`)})
+			r.tools.mirror(header, message{params: map[string]json.RawMessage{"name": name, "arguments": arguments}})
 			for name, values := range header {
 				if values[0] != "" && !usableHeader(values[0]) {
 					t.Errorf("%s: %q is no header value", name, values)

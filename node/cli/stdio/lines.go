@@ -7,6 +7,10 @@ import (
 	"sync"
 )
 
+// maxLine is more than a message may have, so that most of those that are too long can still be
+// refused by their id.
+const maxLine = 4 * maxMessage
+
 var errTooLong = errors.New("the message is longer than 16 MiB")
 
 // lineReader splits stdin into lines of at most limit bytes.

@@ -32,7 +32,7 @@ type message struct {
 	raw    []byte // one JSON text on one line
 	id     json.RawMessage
 	method string
-	params json.RawMessage
+	params map[string]json.RawMessage // names as they are written: a struct would match other cases too
 	result json.RawMessage
 	failed json.RawMessage // the error member
 }
@@ -56,7 +56,6 @@ func parseMessage(data []byte) (message, error) {
 	m := message{
 		raw:    raw,
 		id:     members["id"],
-		params: members["params"],
 		result: members["result"],
 		failed: members["error"],
 	}
@@ -76,6 +75,8 @@ func parseMessage(data []byte) (message, error) {
 	default:
 		return message{}, errNotMessage
 	}
+	// Params that are no object are for the server to refuse.
+	_ = json.Unmarshal(members["params"], &m.params)
 	return m, nil
 }
 
@@ -132,16 +133,10 @@ func errorResponse(id, failed json.RawMessage) []byte {
 	return append(line, '}')
 }
 
-// param is one member of params as it was written; nil where there is none. Names are compared
-// exactly, which decoding into a struct would not do.
-func (m message) param(name string) json.RawMessage {
-	return member(m.params, name)
-}
-
 // meta is params._meta; nil where there is none.
 func (m message) meta() map[string]json.RawMessage {
 	var meta map[string]json.RawMessage
-	_ = json.Unmarshal(m.param("_meta"), &meta)
+	_ = json.Unmarshal(m.params["_meta"], &meta)
 	return meta
 }
 
@@ -150,6 +145,17 @@ func (m message) modernVersion() string {
 	return text(m.meta()[mcp.MetaProtocolVersion])
 }
 
+// label is the method as far as it is fit for a log.
+func (m message) label() string { return short(m.method) }
+
+func short(name string) string {
+	if len(name) > 100 {
+		return name[:100] + "..."
+	}
+	return name
+}
+
+// member is a member of an object as it was written; nil where there is none.
 func member(object json.RawMessage, name string) json.RawMessage {
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal(object, &members)

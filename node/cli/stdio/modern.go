@@ -10,6 +10,9 @@ import (
 	"sallyport/node/mcp"
 )
 
+// maxPages bounds how much of tools/list is read for one call.
+const maxPages = 50
+
 // modernCall carries out a request of MCP 2026-07-28: stateless, one HTTP answer, never resumed.
 func (r *relay) modernCall(c *call) ([]byte, error) {
 	answer, err := r.modernExchange(c.ctx, c.message, c.version)
@@ -41,7 +44,7 @@ func (r *relay) modernExchange(ctx context.Context, m message, version string) (
 			answer = got
 			return true
 		case got.kind == request:
-			r.log.Warn("dropped: a request of the server, which MCP 2026-07-28 does not have", "method", got.method)
+			r.log.Warn("dropped: a request of the server, which MCP 2026-07-28 does not have", "method", got.label())
 		case ctx.Err() == nil:
 			r.pass(got)
 		}
@@ -81,11 +84,11 @@ func (r *relay) modernHeader(m message, version string) http.Header {
 func mirroredName(m message) string {
 	switch m.method {
 	case "tools/call", "prompts/get":
-		return text(m.param("name"))
+		return text(m.params["name"])
 	case "resources/read":
-		return text(m.param("uri"))
+		return text(m.params["uri"])
 	case "tasks/get", "tasks/update", "tasks/cancel":
-		return text(m.param("taskId"))
+		return text(m.params["taskId"])
 	}
 	return ""
 }
@@ -106,15 +109,20 @@ func acceptance(resp *http.Response) error {
 // relearn asks for the tools again, in the name of the client, because the headers of a call did
 // not fit the tool as it is now. It reports whether there is anything new to send.
 func (r *relay) relearn(c *call) bool {
-	before := r.tools.of(text(c.param("name")))
+	before := r.tools.of(text(c.params["name"]))
 	meta := map[string]json.RawMessage{}
 	for _, key := range []string{mcp.MetaProtocolVersion, mcp.MetaClientInfo, mcp.MetaClientCaps} {
 		if value := c.meta()[key]; value != nil {
 			meta[key] = value
 		}
 	}
-	for page, cursor := 0, json.RawMessage(nil); page < maxPages; page++ {
-		answer, err := r.modernExchange(c.ctx, listRequest(meta, cursor), c.version)
+	var cursor json.RawMessage
+	for range maxPages {
+		list, err := listRequest(meta, cursor)
+		if err != nil {
+			break
+		}
+		answer, err := r.modernExchange(c.ctx, list, c.version)
 		if err != nil || answer.result == nil {
 			break
 		}
@@ -123,23 +131,19 @@ func (r *relay) relearn(c *call) bool {
 			break
 		}
 	}
-	return !before.equal(r.tools.of(text(c.param("name"))))
+	return !before.equal(r.tools.of(text(c.params["name"])))
 }
 
-const maxPages = 50
-
-// listRequest is a tools/list request of our own. Its id is in no danger of meeting one of the
-// client's, because the answer to it goes to nobody but us.
-func listRequest(meta map[string]json.RawMessage, cursor json.RawMessage) message {
-	params := map[string]any{"_meta": meta}
+// listRequest is a tools/list request of our own. Its id cannot meet one of the client's, because
+// the answer goes to nobody but us.
+func listRequest(meta map[string]json.RawMessage, cursor json.RawMessage) (message, error) {
+	members := map[string]any{"_meta": meta}
 	if cursor != nil {
-		params["cursor"] = cursor
+		members["cursor"] = cursor
 	}
-	m := message{kind: request, id: json.RawMessage(`"sallyport-tools"`), method: "tools/list"}
-	var err error
-	if m.params, err = json.Marshal(params); err != nil {
-		return message{} // every value was a JSON text before
+	params, err := json.Marshal(members)
+	if err != nil {
+		return message{}, err
 	}
-	m.raw = append(append([]byte(`{"jsonrpc":"2.0","id":"sallyport-tools","method":"tools/list","params":`), m.params...), '}')
-	return m
+	return parseMessage(mcp.RequestBody([]byte(`"sallyport-tools"`), "tools/list", params))
 }

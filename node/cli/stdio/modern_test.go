@@ -163,9 +163,9 @@ func TestHeaderMismatchIsHealed(t *testing.T) {
 	node := scripted(t, func(w http.ResponseWriter, r *http.Request, m message) {
 		seen.add("%s %s", m.method, r.Header.Get("Mcp-Param-Region"))
 		switch {
-		case m.method == "tools/list" && text(m.param("cursor")) == "":
+		case m.method == "tools/list" && text(m.params["cursor"]) == "":
 			if _, ok := m.meta()["progressToken"]; ok || m.modernVersion() != "2026-07-28" {
-				t.Errorf("_meta = %s", m.param("_meta"))
+				t.Errorf("_meta = %s", m.params["_meta"])
 			}
 			answerJSON(w, http.StatusOK, result(m, `{"tools":[{"name":"other"}],"nextCursor":"2"}`))
 		case m.method == "tools/list":
@@ -213,7 +213,7 @@ func TestModernCancellation(t *testing.T) {
 			seen.waitFor(t, "end "+method)
 			client.send(modern(`"a"`, "ping", "")) // the id is free again
 			client.expect(`{"jsonrpc":"2.0","id":"a","result":{}}`)
-			client.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"b","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`)
+			client.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"b"}}`)
 			client.end()
 			if slices.Contains(seen.all(), "begin notifications/cancelled") {
 				t.Error("notifications/cancelled was sent, which modern HTTP does not have")

@@ -17,21 +17,18 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sallyport/node/mcp"
 )
 
-const (
-	maxInFlight = 256
+// maxInFlight bounds the requests without an answer, and apart from them the notifications and
+// responses that wait for the node.
+const maxInFlight = 256
 
-	finishTime  = 10 * time.Second // for calls in flight after the end of stdin
-	deleteTime  = 5 * time.Second  // for the end of the session on the node
-	notifyTime  = 30 * time.Second // for the POST of a notification or a response
-	cancelGrace = 10 * time.Second // for the end of a legacy stream after its cancellation
-)
+const finishTime = 10 * time.Second // for calls in flight after the end of stdin
 
 // Config says what to connect.
 type Config struct {
@@ -47,6 +44,11 @@ type Config struct {
 func Run(ctx context.Context, config Config) error {
 	if len(config.Nodes) == 0 {
 		return errors.New("no node to connect to")
+	}
+	for _, node := range config.Nodes {
+		if u, err := url.Parse(node.URL); err != nil || u.Host == "" {
+			return fmt.Errorf("%q is not the address of an MCP endpoint; it looks like https://127.0.0.1:8443/mcp/accounting", node.URL)
+		}
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -66,7 +68,7 @@ func Run(ctx context.Context, config Config) error {
 		r.sendOutbox(ctx)
 	}()
 
-	err := r.readAll(ctx, &lineReader{in: bufio.NewReaderSize(config.In, 64<<10), limit: maxMessage})
+	err := r.readAll(ctx, &lineReader{in: bufio.NewReaderSize(config.In, 64<<10), limit: maxLine})
 	close(r.outbox)
 	if err == nil {
 		r.finish(ctx, outboxDone)
@@ -94,22 +96,6 @@ type relay struct {
 
 	mu       sync.Mutex // protects the following
 	inFlight map[string]*call
-}
-
-// call is a request of the client without an answer yet.
-type call struct {
-	message
-	ctx       context.Context
-	cancel    context.CancelFunc
-	version   string // of a modern request
-	cancelled atomic.Bool
-}
-
-// posting is a notification or response on its way to the node.
-type posting struct {
-	message
-	after <-chan struct{}
-	done  chan struct{}
 }
 
 // readAll takes messages in until the end of stdin (nil) or of ctx.
@@ -162,6 +148,10 @@ func (r *relay) accept(ctx context.Context, line []byte) {
 		r.refuse(mcp.CodeInvalidRequest, err)
 	case err != nil:
 		r.refuse(mcp.CodeParse, err)
+	case len(m.raw) > maxMessage && m.kind == request:
+		r.out.line(failed(mcp.CodeInvalidRequest, "%v", errTooLong).response(m.id))
+	case len(m.raw) > maxMessage:
+		r.log.Error("dropped", "method", m.label(), "error", errTooLong)
 	case m.kind == request:
 		r.start(ctx, m)
 	case m.method == "notifications/cancelled":
@@ -175,147 +165,6 @@ func (r *relay) accept(ctx context.Context, line []byte) {
 func (r *relay) refuse(code int, err error) {
 	r.log.Error("a line on stdin is not an MCP message", "error", err)
 	r.out.line(failed(code, "not an MCP message: %v", err).response(nil))
-}
-
-// start carries a request out in the background.
-func (r *relay) start(ctx context.Context, m message) {
-	c, refused := r.register(ctx, m)
-	if refused != nil {
-		r.out.line(refused.response(m.id))
-		return
-	}
-	after, done := r.barrier, make(chan struct{})
-	if m.method == "initialize" && c.version == "" {
-		r.barrier = done
-	}
-	r.running.Go(func() {
-		defer close(done)
-		select {
-		case <-after:
-			r.carryOut(c)
-		case <-c.ctx.Done():
-		}
-		r.release(c)
-	})
-}
-
-func (r *relay) register(ctx context.Context, m message) (*call, *failure) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.inFlight) >= maxInFlight {
-		return nil, failed(mcp.CodeLimited, "more than %d requests at once; wait for an answer first", maxInFlight)
-	}
-	key := idKey(m.id)
-	if r.inFlight[key] != nil {
-		return nil, failed(mcp.CodeInvalidRequest, "the id is in use by a request without an answer")
-	}
-	c := &call{message: m, version: m.modernVersion()}
-	c.ctx, c.cancel = context.WithCancel(ctx)
-	r.inFlight[key] = c
-	return c, nil
-}
-
-func (r *relay) release(c *call) {
-	c.cancel()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if key := idKey(c.id); r.inFlight[key] == c {
-		delete(r.inFlight, key)
-	}
-}
-
-// carryOut asks the node and writes its answer.
-func (r *relay) carryOut(c *call) {
-	exchange := r.legacyCall
-	if c.version != "" {
-		exchange = r.modernCall
-	}
-	line, err := exchange(c)
-	if err == nil {
-		r.deliver(c, line)
-		return
-	}
-	if c.cancelled.Load() || c.ctx.Err() != nil {
-		return
-	}
-	r.log.Error("request failed", "method", c.method, "error", err)
-	var f *failure
-	if !errors.As(err, &f) {
-		f = failed(codeBroken, "%v", err)
-	}
-	r.deliver(c, f.response(c.id))
-}
-
-// deliver writes the response to c and frees its id before the client can use it again.
-func (r *relay) deliver(c *call, line []byte) {
-	if c.ctx.Err() != nil {
-		return
-	}
-	r.mu.Lock()
-	delete(r.inFlight, idKey(c.id))
-	r.mu.Unlock()
-	r.out.line(line)
-}
-
-// cancel ends a request of the client. Modern HTTP has no message for it: closing the response
-// stream says the same. Legacy HTTP has, and there a closed stream says nothing.
-func (r *relay) cancel(m message) {
-	key := idKey(m.param("requestId"))
-	r.mu.Lock()
-	c := r.inFlight[key]
-	r.mu.Unlock()
-	switch {
-	case c == nil && m.modernVersion() != "":
-		return
-	case c != nil && c.version != "":
-		c.cancel()
-		r.mu.Lock()
-		delete(r.inFlight, key)
-		r.mu.Unlock()
-		return
-	case c != nil:
-		// The server need not answer any more, nor end the stream.
-		c.cancelled.Store(true)
-		time.AfterFunc(cancelGrace, c.cancel)
-	}
-	r.post(m)
-}
-
-// post queues a notification or a response. They keep their order.
-func (r *relay) post(m message) {
-	p := posting{message: m, after: r.barrier, done: make(chan struct{})}
-	select {
-	case r.outbox <- p:
-	default:
-		r.log.Error("dropped: too many notifications and responses wait for the node", "method", m.method)
-		return
-	}
-	if m.method == "notifications/initialized" {
-		r.barrier = p.done
-	}
-}
-
-func (r *relay) sendOutbox(ctx context.Context) {
-	for p := range r.outbox {
-		select {
-		case <-p.after:
-			r.sendPosting(ctx, p)
-		case <-ctx.Done():
-		}
-		close(p.done)
-	}
-}
-
-func (r *relay) sendPosting(ctx context.Context, p posting) {
-	ctx, cancel := context.WithTimeout(ctx, notifyTime)
-	defer cancel()
-	send := r.session.post
-	if p.modernVersion() != "" {
-		send = r.modernPost
-	}
-	if err := send(ctx, p.message); err != nil && !errors.Is(err, context.Canceled) {
-		r.log.Error("notification or response not delivered", "method", p.method, "error", err)
-	}
 }
 
 // finish gives what is under way at the end of stdin a little time: a client that pipes requests

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"time"
 
 	"sallyport/node/mcp"
 )
+
+// deleteTime is for the end of the session on the node.
+const deleteTime = 5 * time.Second
 
 // session is the legacy session with the node, on behalf of the one legacy client.
 type session struct {

@@ -382,7 +382,7 @@ func TestLegacyCancellation(t *testing.T) {
 	seen := newJournal()
 	cancelled := make(chan struct{})
 	node := legacyNode(t, func(w http.ResponseWriter, r *http.Request, m message) {
-		seen.add("%s %s %s", r.Method, m.method, m.params)
+		seen.add("%s %s %s", r.Method, m.method, m.params["requestId"])
 		switch {
 		case r.Method == http.MethodGet:
 			w.WriteHeader(http.StatusMethodNotAllowed)
@@ -403,9 +403,9 @@ func TestLegacyCancellation(t *testing.T) {
 	client := connect(t, node.URL)
 	client.initialize()
 	client.send(`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow"}}`)
-	seen.waitFor(t, `POST tools/call {"name":"slow"}`)
+	seen.waitFor(t, "POST tools/call ")
 	client.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`)
-	seen.waitFor(t, `POST notifications/cancelled {"requestId":5}`)
+	seen.waitFor(t, "POST notifications/cancelled 5")
 	client.send(`{"jsonrpc":"2.0","id":6,"method":"ping"}`)
 	client.expect(`{"jsonrpc":"2.0","id":6,"result":{}}`)
 	client.end()

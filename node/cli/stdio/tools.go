@@ -19,6 +19,7 @@ const (
 	maxTools       = 10_000
 	maxSchemaDepth = 64
 	maxSafeInteger = 1<<53 - 1
+	maxHeaderName  = 256
 )
 
 // toolHeaders remembers which parameters of which tools go into headers as well (x-mcp-header), as
@@ -65,8 +66,8 @@ func (t *toolHeaders) set(tool string, b bindings) {
 
 // mirror sets the Mcp-Param headers of a call.
 func (t *toolHeaders) mirror(header http.Header, m message) {
-	arguments := m.param("arguments")
-	for _, b := range t.of(text(m.param("name"))) {
+	arguments := m.params["arguments"]
+	for _, b := range t.of(text(m.params["name"])) {
 		value := arguments
 		for _, name := range b.path {
 			value = member(value, name)
@@ -118,7 +119,7 @@ func (r *relay) learn(answer message) message {
 		name := text(member(tool, "name"))
 		b, err := schemaBindings(member(tool, "inputSchema"))
 		if err != nil {
-			r.log.Warn("a tool is left out of tools/list", "tool", name, "error", err)
+			r.log.Warn("a tool is left out of tools/list", "tool", short(name), "error", err)
 			continue
 		}
 		r.tools.set(name, b)
@@ -166,7 +167,7 @@ func schemaBindings(schema json.RawMessage) (bindings, error) {
 	seen := map[string]bool{}
 	for _, b := range found {
 		if name := strings.ToLower(b.header); seen[name] {
-			return nil, fmt.Errorf("x-mcp-header %q is used twice", b.header)
+			return nil, fmt.Errorf("x-mcp-header %q is used twice", short(b.header))
 		} else {
 			seen[name] = true
 		}
@@ -230,8 +231,8 @@ func walkKeyword(keyword string, value json.RawMessage, path []string, reachable
 func checkAnnotation(annotation, kind json.RawMessage, path []string, reachable bool) (binding, error) {
 	name := text(annotation)
 	switch {
-	case !httpguts.ValidHeaderFieldName(name):
-		return binding{}, fmt.Errorf("x-mcp-header %q is not a header name", name)
+	case !httpguts.ValidHeaderFieldName(name) || len(name) > maxHeaderName:
+		return binding{}, fmt.Errorf("x-mcp-header %q is not a header name", short(name))
 	case !reachable || len(path) == 0:
 		return binding{}, fmt.Errorf("x-mcp-header %q is not at a parameter reached by properties alone", name)
 	case !primitive(kind):
