@@ -198,6 +198,7 @@ func TestNotes(t *testing.T) {
 		"off":             {`{"url": "https://a.example/mcp", "disabled": true}`, "switched off"},
 		"OAuth client":    {`{"url": "https://a.example/mcp", "auth": {"CLIENT_ID": "x"}}`, "OAuth client of its own"},
 		"mcp-remote OIDC": {`{"command": "mcp-remote", "args": ["https://a.example/mcp", "--static-oauth-client-info", "{}"]}`, "OAuth client of its own"},
+		"package named":   {`{"command": "npx", "args": ["-p", "mcp-remote", "mcp-remote", "https://a.example/mcp"]}`, "set spec.credential"},
 		"hidden tools":    {`{"command": "pnpm", "args": ["dlx", "mcp-remote", "--ignore-tool", "delete*", "https://a.example/mcp"]}`, "--ignore-tool"},
 	}
 	for name, c := range cases {

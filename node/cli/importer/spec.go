@@ -116,6 +116,11 @@ func (s spec) localProgram() (reason string, remote bool) {
 // runners start a package by its name.
 var runners = []string{"npx", "bunx", "pnpx", "uvx"}
 
+// starters are the words with which packages are started: npx -p, cmd /c npx, pnpm dlx.
+var starters = []string{
+	"npx", "bunx", "pnpx", "npm", "pnpm", "yarn", "bun", "exec", "dlx", "x", "cmd", "/c", "/C", "--", "-p", "--package",
+}
+
 // remoteArgs are the arguments of mcp-remote, which makes a local server of a remote one; nil if
 // the command is something else.
 func (s spec) remoteArgs() []string {
@@ -125,8 +130,7 @@ func (s spec) remoteArgs() []string {
 		if name == "mcp-remote" {
 			return words[i+1:]
 		}
-		// Whatever else comes first is how packages are started: npx -y, cmd /c npx, pnpm dlx.
-		if !slices.Contains([]string{"npx", "bunx", "pnpx", "npm", "pnpm", "yarn", "bun", "exec", "dlx", "x", "cmd", "/c", "/C", "--", "-p", "--package"}, baseName(word)) && !isYes(word) {
+		if !slices.Contains(starters, baseName(word)) && !isYes(word) {
 			return nil
 		}
 	}
@@ -182,7 +186,8 @@ func (s spec) disguised() (spec, error) {
 				remote.notes = append(remote.notes, "mcp-remote used an OAuth client of its own; put its id and secret into spec.credential")
 			}
 		default:
-			if remote.url == "" && !strings.HasPrefix(args[i], "-") {
+			// What else has no scheme is a port, or the program after its package.
+			if remote.url == "" && (strings.Contains(args[i], "://") || strings.HasPrefix(args[i], "${")) {
 				remote.url = args[i]
 			}
 		}

@@ -99,7 +99,7 @@ func readStream(resp *http.Response, at *cursor, each func(message) bool) error 
 // now: a stream left before its end looks like a cancellation to the server, and its connection
 // could not be used again. After a real cancellation it only closes.
 func drain(resp *http.Response) {
-	if b, ok := resp.Body.(*body); ok && !b.keep() {
+	if b, ok := resp.Body.(*answerBody); ok && !b.keep() {
 		_ = b.Close()
 		return
 	}
@@ -113,10 +113,10 @@ func drain(resp *http.Response) {
 func httpFailure(resp *http.Response, body []byte) *failure {
 	url := resp.Request.URL.String()
 	token, hasToken := strings.CutPrefix(resp.Request.Header.Get("Authorization"), "Bearer ")
-	detail := problemDetail(mediaType(resp), body)
 	if hasToken {
-		detail = strings.ReplaceAll(detail, token, "[token]")
+		body = bytes.ReplaceAll(body, []byte(token), []byte("[token]"))
 	}
+	detail := problemDetail(mediaType(resp), body)
 	status := strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode)
 	if detail != "" {
 		status += ": " + detail

@@ -61,8 +61,8 @@ func TestAnswers(t *testing.T) {
 		"stream with request":      {answer: stream("data: {\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}\n\n", "data: "+answer+"\n\n"), lines: []string{`{"jsonrpc":"2.0","id":7,"method":"ping"}`, answer}},
 		"stream, error, no id":     {answer: stream("data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":1,\"message\":\"x\"}}\n\n"), lines: []string{`{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"x"}}`}},
 		"stream, other answer":     {answer: stream("data: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", "data: "+answer+"\n\n"), lines: []string{answer}},
-		"stream without answer":    {answer: stream("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n"), lines: []string{`{"jsonrpc":"2.0","method":"notifications/message"}`}, code: codeBroken, part: "ended before the answer"},
-		"stream, cut event":        {answer: stream("data: " + answer), code: codeBroken, part: "ended before the answer"},
+		"stream without answer":    {answer: stream("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n"), lines: []string{`{"jsonrpc":"2.0","method":"notifications/message"}`}, code: codeBroken, part: "ended before the response"},
+		"stream, cut event":        {answer: stream("data: " + answer), code: codeBroken, part: "ended before the response"},
 		"stream, not JSON":         {answer: stream("data: hello\n\n"), code: codeBroken, part: "not an MCP message"},
 		"stream, too large":        {answer: stream("data: " + strings.Repeat("x", maxMessage+1) + "\n\n"), code: codeBroken, part: "longer than"},
 		"stream that goes on": {answer: func(w http.ResponseWriter, r *http.Request) {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +202,11 @@ func closedPort(t *testing.T) string {
 
 func TestNextNode(t *testing.T) {
 	second := echo(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	untrusted.StartTLS()
@@ -209,9 +215,12 @@ func TestNextNode(t *testing.T) {
 		"nobody listens":         closedPort(t),
 		"no such name":           "http://no-such-host.invalid",
 		"certificate unverified": untrusted.URL,
+		"no TLS handshake":       "https://" + silent.Addr().String(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := connect(t, first, second.URL)
+			impatient := &http.Transport{TLSHandshakeTimeout: 200 * time.Millisecond}
+			defer impatient.CloseIdleConnections()
+			client := talk(t, startNodes(t, Node{URL: first, Transport: impatient}, Node{URL: second.URL, Transport: impatient}))
 			for i := range 2 {
 				client.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, i))
 				client.expect(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":"ping"}`, i))
@@ -227,9 +236,9 @@ func TestNextNode(t *testing.T) {
 // TestNoSecondAttempt has a first node that took the request and went away: the second must not be
 // asked, and the first one stays the one in use.
 func TestNoSecondAttempt(t *testing.T) {
-	calls := 0
+	var calls atomic.Int32
 	first := scripted(t, func(w http.ResponseWriter, _ *http.Request, m message) {
-		if calls++; calls == 1 {
+		if calls.Add(1) == 1 {
 			panic(http.ErrAbortHandler)
 		}
 		answerJSON(w, http.StatusOK, result(m, `"first"`))
@@ -257,7 +266,7 @@ func TestNoNodeAnswers(t *testing.T) {
 	client.end()
 }
 
-func TestNeverSent(t *testing.T) {
+func TestNoConnection(t *testing.T) {
 	dial := &net.OpError{Op: "dial", Err: errors.New("refused")}
 	read := &net.OpError{Op: "read", Err: errors.New("reset")}
 	cases := map[string]struct {
@@ -275,7 +284,7 @@ func TestNeverSent(t *testing.T) {
 		"read after a dial":             {errors.Join(read, dial), false},
 	}
 	for name, c := range cases {
-		if got := neverSent(c.err); got != c.want {
+		if got := noConnection(c.err); got != c.want {
 			t.Errorf("%s: %t, want %t", name, got, c.want)
 		}
 	}

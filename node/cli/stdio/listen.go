@@ -3,6 +3,7 @@ package stdio
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -71,12 +72,17 @@ func (r *relay) resume(ctx context.Context, state sessionState, at *cursor, fail
 		}
 		at.moved = false
 		resp, err := r.get(ctx, state, at.lastID)
-		if failures >= maxResumes || err == nil && !transient(resp) {
-			return resp, err
+		if err == nil && resp.StatusCode == http.StatusOK {
+			return resp, nil
 		}
+		again := failures < maxResumes
 		if err == nil {
-			err = httpFailure(resp, nil)
+			again = again && transient(resp)
+			err = fmt.Errorf("resuming it was answered %s", resp.Status)
 			drain(resp)
+		}
+		if !again {
+			return nil, err
 		}
 		r.log.Warn("a stream broke and cannot be resumed yet", "error", err)
 	}

@@ -51,7 +51,7 @@ func (r *relay) modernExchange(ctx context.Context, m message, version string) (
 		return false
 	})
 	if errors.Is(err, errUnanswered) {
-		return message{}, failed(codeBroken, "the stream of %s ended before the answer; what was asked may have been done: look before you repeat it", resp.Request.URL)
+		return message{}, cutShort(resp.Request.URL, err)
 	}
 	return answer, err
 }

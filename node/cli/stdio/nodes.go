@@ -3,12 +3,10 @@ package stdio
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -36,30 +34,33 @@ type nodes struct {
 
 // send gives the answer of one node. Another node is asked only where it is certain that the
 // request was not sent: a call must not be carried out twice.
-func (n *nodes) send(ctx context.Context, method string, header http.Header, body []byte) (*http.Response, error) {
+func (n *nodes) send(ctx context.Context, method string, header http.Header, content []byte) (*http.Response, error) {
 	var unreachable []string
 	for _, i := range n.order() {
 		node := n.list[i]
-		resp, err := node.send(ctx, method, header, body)
+		resp, err := node.send(ctx, method, header, content)
 		if err == nil {
 			n.settle(i)
 			return resp, nil
 		}
-		if !neverSent(err) || ctx.Err() != nil {
+		if unsent := (*unsentError)(nil); !errors.As(err, &unsent) || ctx.Err() != nil {
 			return nil, failed(codeBroken, "the connection to %s broke before the answer (%v); what was asked may have been done: look before you repeat it", node.URL, err)
 		}
 		n.log.Warn("node cannot be reached", "url", node.URL, "error", err)
 		unreachable = append(unreachable, fmt.Sprintf("%s: %v", node.URL, err))
 	}
-	return nil, failed(codeUnreachable, "no Sallyport node can be reached (%v); check that the node runs, the address, and the CA certificate (SALLYPORT_CACERT)", strings.Join(unreachable, "; "))
+	return nil, failed(codeUnreachable, "no Sallyport node can be reached (%s); check that the node runs, the address, and the CA certificate (SALLYPORT_CACERT)", strings.Join(unreachable, "; "))
 }
 
+// send gives an *unsentError if no byte of the request left.
 func (n Node) send(ctx context.Context, method string, header http.Header, content []byte) (*http.Response, error) {
 	// The context of the HTTP exchange ends with ctx until drain takes it over.
 	exchange, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	keep := context.AfterFunc(ctx, cancel)
-	req, err := http.NewRequestWithContext(exchange, method, n.URL, bytes.NewReader(content))
+	var trace connTrace
+	req, err := http.NewRequestWithContext(trace.in(exchange), method, n.URL, bytes.NewReader(content))
 	if err != nil {
+		keep()
 		cancel()
 		return nil, err
 	}
@@ -73,22 +74,27 @@ func (n Node) send(ctx context.Context, method string, header http.Header, conte
 	// Not http.Client: it would follow a redirect, with the token.
 	resp, err := n.Transport.RoundTrip(req)
 	if err != nil {
+		keep()
 		cancel()
+		if trace.noConnection() || noConnection(err) {
+			err = &unsentError{err}
+		}
 		return nil, err
 	}
 	resp.Request = req
-	resp.Body = &body{ReadCloser: resp.Body, keep: keep, cancel: cancel}
+	resp.Body = &answerBody{ReadCloser: resp.Body, keep: keep, cancel: cancel}
 	return resp, nil
 }
 
-// body is the body of an answer.
-type body struct {
+// answerBody is the body of an answer.
+type answerBody struct {
 	io.ReadCloser
 	keep   func() bool // see drain; false if the context has ended
 	cancel context.CancelFunc
 }
 
-func (b *body) Close() error {
+func (b *answerBody) Close() error {
+	b.keep()
 	defer b.cancel()
 	return b.ReadCloser.Close()
 }
@@ -113,24 +119,4 @@ func (n *nodes) settle(i int) {
 		n.log.Info("using another node", "url", n.list[i].URL)
 		n.current = i
 	}
-}
-
-// neverSent reports whether err proves that no byte of the request left: the name was not found,
-// nobody listened, or the certificate was not to be trusted. Where err tells of several attempts
-// the first counts, which transport.Client makes the last one: it makes another only if the one
-// before was never sent.
-func neverSent(err error) bool {
-	for err != nil {
-		switch cause := err.(type) { //nolint:errorlint // errors.As would look at every attempt
-		case *net.OpError:
-			return cause.Op == "dial"
-		case *net.DNSError, *tls.CertificateVerificationError:
-			return true
-		case interface{ Unwrap() []error }:
-			err = cause.Unwrap()[0]
-		default:
-			err = errors.Unwrap(err)
-		}
-	}
-	return false
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -39,12 +40,11 @@ func scripted(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, 
 // legacyNode is a scripted node that opens sessions session-1, session-2, ... by itself.
 func legacyNode(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, m message)) *httptest.Server {
 	t.Helper()
-	sessions := 0
+	var sessions atomic.Int32
 	return scripted(t, func(w http.ResponseWriter, r *http.Request, m message) {
 		switch {
 		case m.method == "initialize":
-			sessions++
-			w.Header().Set("Mcp-Session-Id", fmt.Sprintf("session-%d", sessions))
+			w.Header().Set("Mcp-Session-Id", fmt.Sprintf("session-%d", sessions.Add(1)))
 			answerJSON(w, http.StatusOK, result(m, `{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"n","version":"1"}}`))
 		case m.method == "notifications/initialized":
 			w.WriteHeader(http.StatusAccepted)

@@ -3,6 +3,7 @@ package stdio
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -105,12 +106,17 @@ func (r *relay) follow(ctx context.Context, state sessionState, resp *http.Respo
 			failures = 1
 		}
 		if at.lastID == "" || failures > maxResumes || ctx.Err() != nil {
-			return message{}, failed(codeBroken, "the stream of %s ended before the answer; what was asked may have been done: look before you repeat it", url)
+			return message{}, cutShort(url, err)
 		}
 		if resp, err = r.resume(ctx, state, &at, failures); err != nil {
-			return message{}, err
+			return message{}, cutShort(url, err)
 		}
 	}
+}
+
+// cutShort is the failure of a request whose stream ended before the answer, for good.
+func cutShort(url fmt.Stringer, err error) *failure {
+	return failed(codeBroken, "the stream of %s broke (%v); what was asked may have been done: look before you repeat it", url, err)
 }
 
 // pass gives a message to the client that is no answer to it. A response among them belongs to no
@@ -191,6 +197,9 @@ func (s *session) reopen(ctx context.Context, lost sessionState) (sessionState, 
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state.epoch != lost.epoch {
+		return s.state, nil // the client itself has begun another session meanwhile
+	}
 	s.state = state
 	if initialized.kind != 0 {
 		s.restartListen(s.relay.listen)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -214,11 +215,10 @@ func TestLostSessionThatCannotBeReplaced(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			first := true
+			var opened atomic.Int32
 			node := scripted(t, func(w http.ResponseWriter, r *http.Request, m message) {
 				switch {
-				case m.method == "initialize" && first:
-					first = false
+				case m.method == "initialize" && opened.Add(1) == 1:
 					w.Header().Set("Mcp-Session-Id", "session-1")
 					answerJSON(w, 200, result(m, `{"protocolVersion":"2025-11-25"}`))
 				case m.method == "initialize":
@@ -262,15 +262,15 @@ func TestUnusableSession(t *testing.T) {
 
 func TestGetStreamIsResumed(t *testing.T) {
 	seen := newJournal()
-	streams := 0
+	var streams atomic.Int32
 	node := legacyNode(t, func(w http.ResponseWriter, r *http.Request, m message) {
 		if r.Method != http.MethodGet {
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
-		streams++
-		seen.add("GET %d after %q", streams, r.Header.Get("Last-Event-ID"))
-		switch streams {
+		stream := streams.Add(1)
+		seen.add("GET %d after %q", stream, r.Header.Get("Last-Event-ID"))
+		switch stream {
 		case 1:
 			answerStream(w, "id: a1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/one\"}\n\n", "retry: 1\n\n", "id: a\x80\n\n")
 		case 2:
@@ -296,15 +296,15 @@ func TestGetStreamIsResumed(t *testing.T) {
 
 func TestGetStreamFindsSessionLost(t *testing.T) {
 	seen := newJournal()
-	streams := 0
+	var streams atomic.Int32
 	node := legacyNode(t, func(w http.ResponseWriter, r *http.Request, m message) {
 		if r.Method != http.MethodGet {
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
-		streams++
+		stream := streams.Add(1)
 		seen.add("GET %s", r.Header.Get("Mcp-Session-Id"))
-		switch streams {
+		switch stream {
 		case 1:
 			answerStream(w, "retry: 1\n\n")
 		case 2:
@@ -354,14 +354,13 @@ func TestNoGetStream(t *testing.T) {
 
 func TestStreamOfRequestIsResumed(t *testing.T) {
 	seen := newJournal()
-	polls := 0
+	var polls atomic.Int32
 	node := scripted(t, func(w http.ResponseWriter, r *http.Request, m message) {
 		seen.add("%s %s after %q", r.Method, m.method, r.Header.Get("Last-Event-ID"))
 		switch {
 		case r.Method == http.MethodPost:
 			answerStream(w, "id: p1\nretry: 1\ndata:\n\n", "id: p2\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n")
-		case polls == 0:
-			polls++
+		case polls.Add(1) == 1:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		default:
 			answerStream(w, "id: p3\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n")
@@ -375,6 +374,26 @@ func TestStreamOfRequestIsResumed(t *testing.T) {
 	want := []string{`POST tools/call after ""`, `GET  after "p2"`, `GET  after "p2"`}
 	if got := seen.all(); !slices.Equal(got, want) {
 		t.Errorf("the node saw %q, want %q", got, want)
+	}
+}
+
+// TestStreamOfRequestIsGone has streams that cannot be resumed: the request may have been carried
+// out, and must not look as if it was not.
+func TestStreamOfRequestIsGone(t *testing.T) {
+	for name, status := range map[string]int{"session over": 404, "not resumable": 405, "token revoked": 401} {
+		t.Run(name, func(t *testing.T) {
+			node := scripted(t, func(w http.ResponseWriter, r *http.Request, _ message) {
+				if r.Method == http.MethodPost {
+					answerStream(w, "id: p1\nretry: 1\ndata:\n\n")
+					return
+				}
+				w.WriteHeader(status)
+			})
+			client := connect(t, node.URL)
+			client.send(`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)
+			client.expectFailure("1", codeBroken, fmt.Sprintf("resuming it was answered %d", status))
+			client.end()
+		})
 	}
 }
 
