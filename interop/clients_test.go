@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -35,9 +36,22 @@ func TestInspectorThroughConnect(t *testing.T) {
 	for _, upstream := range []era{legacy, modern} {
 		t.Run(string(upstream)+" server", func(t *testing.T) {
 			n := startNode(t, everythingServer(t, upstream))
-			inspect(t, nil, n.program, "connect", n.endpoint())
+			inspect(t, n.remembered(t), n.program, "connect", n.endpoint())
 		})
 	}
+}
+
+// remembered has sallyport keep the node's CA and the agent's token in a fresh
+// home, and is what makes a program use that home. There is no keyring in it:
+// a test leaves nothing in the developer's.
+func (n *node) remembered(t *testing.T) []string {
+	t.Helper()
+	home := t.TempDir()
+	env := []string{"HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(home, "no-bus")}
+	if _, err := run(t, append(env, "SALLYPORT_CACERT="+n.caFile(), "SALLYPORT_TOKEN="+n.token), n.program, "connect", "--save", n.endpoint()); err != nil {
+		t.Fatalf("sallyport connect --save: %v", err)
+	}
+	return env
 }
 
 // inspect lists and calls tools with the inspector's command line.

@@ -57,7 +57,8 @@ func startNode(t *testing.T, upstream string) *node {
 	}
 	addr := freeAddr(t)
 	n := &node{program: program, dataDir: filepath.Join(t.TempDir(), "node"), url: "https://" + addr}
-	p := background(t, program, "node", "start", "--bootstrap", "--data-dir", n.dataDir, "--listen", addr, "--ops-listen", freeAddr(t))
+	p := background(t, program, "node", "start", "--bootstrap", "--data-dir", n.dataDir, "--listen", addr,
+		"--cluster-listen", freeAddr(t), "--gossip-listen", freeAddr(t), "--ops-listen", freeAddr(t))
 	p.await(t, "its CA", n.readCA)
 	p.await(t, "readiness", n.ready)
 
