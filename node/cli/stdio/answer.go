@@ -125,9 +125,9 @@ func httpFailure(resp *http.Response, body []byte) *failure {
 	var f *failure
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized && hasToken:
-		f = failed(codeToken, "%s refused the token (%s); issue another with `sallyport token issue` and give it to `sallyport connect` in SALLYPORT_TOKEN or in the profile", url, status)
+		f = failed(codeToken, "%s refused the token (%s); issue another with `sallyport token issue`, set SALLYPORT_TOKEN to it or keep it with `sallyport connect --save`, and start the client again", url, status)
 	case code == http.StatusUnauthorized:
-		f = failed(codeToken, "%s wants a token and none is known (%s); issue one with `sallyport token issue` and give it to `sallyport connect` in SALLYPORT_TOKEN or in the profile", url, status)
+		f = failed(codeToken, "%s wants a token and none is known (%s); issue one with `sallyport token issue`, set SALLYPORT_TOKEN to it or keep it with `sallyport connect --save`, and start the client again", url, status)
 	case code/100 == 2:
 		f = failed(codeBroken, "%s gave no MCP response (%s, content type %q); is this the address of an MCP endpoint?", url, status, mediaType(resp))
 	case code/100 == 3:
