@@ -10,6 +10,7 @@ import (
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/eval"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -168,3 +169,45 @@ func Validate(name, text string) error {
 }
 
 var errEmpty = errors.New("it holds no policy: write at least one permit or forbid")
+
+// MayUse tells whether any permit could apply to something of an upstream. Agents for whom none can do not reach it at all.
+func (e *Engine) MayUse(r Request) bool {
+	c := e.load()
+	if c.broken != nil {
+		return false
+	}
+	for _, action := range actions() {
+		env := eval.Env{
+			Entities:  entities{r},
+			Principal: types.NewEntityUID(typeAgent, types.String(r.Agent)),
+			Action:    types.NewEntityUID(typeAction, types.String(action)),
+			Resource:  eval.Variable("resource"),
+			Context:   types.NewRecord(types.RecordMap{attrArguments: eval.Variable(attrArguments)}),
+		}
+		for _, p := range c.asts {
+			if types.Effect(p.Effect) != types.Permit {
+				continue
+			}
+			if _, keep := eval.PartialPolicy(env, p); keep && reaches(p.Resource, r.Upstream) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reaches tells whether the resource scope of a policy can hold something of an upstream.
+func reaches(scope ast.IsResourceScopeNode, upstream string) bool {
+	of := func(uid types.EntityUID) bool {
+		return uid.Type == typeUpstream && string(uid.ID) == upstream || strings.HasPrefix(string(uid.ID), upstream+"/")
+	}
+	switch s := scope.(type) {
+	case ast.ScopeTypeEq:
+		return of(s.Entity)
+	case ast.ScopeTypeIn:
+		return of(s.Entity)
+	case ast.ScopeTypeIsIn:
+		return of(s.Entity)
+	}
+	return true
+}
