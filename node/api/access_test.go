@@ -186,7 +186,7 @@ func TestAuditSearch(t *testing.T) {
 	b.do(RoleOperator, "POST", "/v1/tokens", `{"agent":"B"}`)
 	var list AuditList
 	b.read("/v1/audit?limit=2", &list)
-	if len(list.Records) != 2 || list.Records[0].Subject != "Agent/C" {
+	if len(list.Records) != 2 || list.Records[0].Subject != "agent/C" {
 		t.Errorf("the newest two are %+v", list.Records)
 	}
 	b.read("/v1/audit?agent=B", &list)

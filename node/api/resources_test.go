@@ -147,7 +147,7 @@ func TestEveryWriteIsRecordedFirst(t *testing.T) {
 		subject, _, _ := strings.Cut(r.Subject, "-")
 		told = append(told, r.Token+" "+r.Change+" "+subject)
 	}
-	want := "at-owner put Agent/A, at-operator issue token/gt, at-owner issue admin token/at, at-security revoke agent/A, at-owner delete Agent/A"
+	want := "at-owner put agent/A, at-operator issue token/gt, at-owner issue admin token/at, at-security revoke agent/A, at-owner delete agent/A"
 	if got := strings.Join(told, ", "); got != want {
 		t.Errorf("the record tells %s\nwant %s", got, want)
 	}
