@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -91,13 +92,17 @@ func (n *Node) Start(duties ...Duty) {
 	n.work.Go(func() { n.fresh.poll(n.ctx, n.prove, n.log) })
 }
 
+// LogPath is where the Raft log of a data directory is.
+func LogPath(dataDir string) string { return filepath.Join(dataDir, "raft", "raft.db") }
+
 func (n *Node) open(cfg Config) error {
-	dir := cfg.DataDir.File("raft")
+	path := LogPath(cfg.DataDir.Path)
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the Raft directory: %w", err)
 	}
 	var err error
-	if n.store, err = openStore(dir+"/raft.db", n.log, n.ctx.Done()); err != nil {
+	if n.store, err = openStore(path, n.log, n.ctx.Done()); err != nil {
 		return err
 	}
 	logger := newRaftLogger(n.log)

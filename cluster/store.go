@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // store is the Raft log and the vote on disk.
@@ -42,7 +43,7 @@ func openStore(path string, log *slog.Logger, stop <-chan struct{}) (s *store, e
 		},
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open the Raft log %s: another sallyport process uses this data directory", path)
 	case err != nil:
 		return nil, fmt.Errorf("open the Raft log %s: %w: if the file is damaged, restore this node from a backup or join it anew", path, err)

@@ -73,8 +73,8 @@ type Config struct {
 	Observer      Observer
 	// Sealer seals what upstreams hand out to callers.
 	Sealer *crypto.Keyring
-	// AllowedHost tells whether a Host or Origin host names this gateway.
-	AllowedHost func(host string) bool
+	// AllowedHost tells whether a Host header names this gateway, AllowedOrigin whether pages of a host may call it.
+	AllowedHost, AllowedOrigin func(host string) bool
 	// Version is that of the program, sent upstream as User-Agent and client info.
 	Version string
 	Logger  *slog.Logger
@@ -137,5 +137,5 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // rebinding).
 func (g *Gateway) allowedOrigin(origin string) bool {
 	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") && g.AllowedHost(u.Host)
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") && g.AllowedOrigin(u.Host)
 }
