@@ -86,7 +86,6 @@ machine, SALLYPORT_ADDR, SALLYPORT_TOKEN and SALLYPORT_CACERT, the profile.`
 		a.importCommand(), a.connect(),
 		a.versionCommand(),
 	)
-	root.InitDefaultCompletionCmd()
 	return root
 }
 

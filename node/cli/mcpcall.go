@@ -29,16 +29,18 @@ type mcpCaller struct {
 
 // rpcError is a JSON-RPC error, with the advice that Sallyport adds to its own.
 type rpcError struct {
-	Code    int    `json:"code"`
-	Message string `json:"message"`
-	Data    struct {
-		Advice string `json:"advice"`
-	} `json:"data"`
+	Code    int             `json:"code"`
+	Message string          `json:"message"`
+	Data    json.RawMessage `json:"data"`
 }
 
 func (e *rpcError) Error() string {
-	if e.Data.Advice != "" {
-		return e.Message + "; " + e.Data.Advice
+	var data struct {
+		Advice string `json:"advice"`
+	}
+	// Data of other servers can be anything.
+	if json.Unmarshal(e.Data, &data) == nil && data.Advice != "" {
+		return e.Message + "; " + data.Advice
 	}
 	return e.Message
 }

@@ -95,7 +95,12 @@ func (a *app) tokenList() *cobra.Command {
 	})
 	c.Flags().StringVar(&agent, "agent", "", "only those of this agent")
 	c.Flags().BoolVar(&admin, "admin", false, "admin tokens")
-	c.MarkFlagsMutuallyExclusive("agent", "admin")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if admin && agent != "" {
+			return usagef("--agent and --admin exclude each other: admin tokens have no agent")
+		}
+		return nil
+	}
 	return c
 }
 
