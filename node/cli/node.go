@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) node() *cobra.Command {
-	return a.group("node", "Look at nodes", a.nodeStatus(), a.nodeList())
+	return a.group("node", "Start a node and look at nodes", a.nodeStart(), a.nodeStatus(), a.nodeList())
 }
 
 func (a *app) nodeStatus() *cobra.Command {
