@@ -18,12 +18,12 @@ func (c *call) authorize() bool {
 	if c.msg == nil || c.msg.Kind == mcp.Response {
 		return c.authorizeUpstream()
 	}
-	if c.msg.HasTask || c.msg.TaskID != "" {
-		return c.reject(http.StatusOK, mcp.CodeInvalidParams, "tasks are not supported through this gateway: call without `task`")
-	}
 	questions, known := c.questions()
 	if !known {
 		return c.unknownMethod()
+	}
+	if c.msg.HasTask {
+		return c.reject(http.StatusOK, mcp.CodeInvalidParams, "tasks are not supported through this gateway: call without `task`")
 	}
 	if len(questions) == 0 {
 		return c.authorizeUpstream()
