@@ -53,11 +53,15 @@ func (n *connection) resolve(kind crypto.TokenKind) (profile.Access, error) {
 		token = crypto.SecretString(strings.TrimSpace(string(text)))
 	}
 	access, err := n.find(kind)
+	if !token.Empty() {
+		// The token that the environment or the profile would give may be of the wrong kind: it is not used.
+		if other := map[crypto.TokenKind]crypto.TokenKind{crypto.AdminToken: crypto.GatewayToken, crypto.GatewayToken: crypto.AdminToken}[kind]; err != nil {
+			access, err = n.find(other)
+		}
+		access.Token = token
+	}
 	if err != nil {
 		return profile.Access{}, err
-	}
-	if !token.Empty() {
-		access.Token = token
 	}
 	if access.Token.Empty() {
 		what := "SALLYPORT_TOKEN to an admin token (spa_...), or give --data-dir on the machine of the node"

@@ -78,7 +78,7 @@ func writeYAML(out io.Writer, jsonText []byte) error {
 	if err := yaml.UnmarshalWithOptions(jsonText, &tree, yaml.UseOrderedMap()); err != nil {
 		return fmt.Errorf("write the result as YAML: %w", err)
 	}
-	text, err := yaml.MarshalWithOptions(tree, yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
+	text, err := yaml.MarshalWithOptions(tree, yaml.UseLiteralStyleIfMultiline(true))
 	if err != nil {
 		return fmt.Errorf("write the result as YAML: %w", err)
 	}

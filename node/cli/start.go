@@ -45,6 +45,10 @@ A first node on this machine:  sallyport node start --bootstrap --data-dir D --l
 // serve runs a node. The context of the command ends with the first signal to stop.
 func (a *app) serve(c *cobra.Command, cfg config.Node) error {
 	log := newLogger(c.ErrOrStderr(), cfg.LogLevel)
+	// From the beginning: what asks to read a certificate again must not end a node that is about to serve.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	node, err := server.Start(c.Context(), cfg, a.version, log)
 	if err != nil {
 		return err
@@ -56,9 +60,6 @@ func (a *app) serve(c *cobra.Command, cfg config.Node) error {
 	if cfg.Bootstrap {
 		note(c, "an admin token of an owner, good for 24 hours from when it was made, is in %s", node.AdminTokenPath())
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	for {
 		select {
 		case <-hangup:
