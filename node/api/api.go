@@ -79,15 +79,32 @@ func New(cfg Config) http.Handler {
 	a.registerPolicyCheck(routes)
 	a.registerAudit(routes)
 
+	mux.HandleFunc("GET /v1/openapi.json", a.description(routes))
 	mux.HandleFunc("/v1/", a.unknownPath(mux))
 	return noStore(mux)
+}
+
+// description answers with what the operations say of themselves. It is no secret.
+func (a *api) description(routes huma.API) http.HandlerFunc {
+	text, err := json.Marshal(routes.OpenAPI())
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err != nil {
+			a.Log.ErrorContext(r.Context(), "the API cannot describe itself", "error", err)
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/openapi+json")
+		if _, err := w.Write(text); err != nil {
+			a.Log.DebugContext(r.Context(), "answer not written", "error", err)
+		}
+	}
 }
 
 // describe is the API's own description and how bodies are read and written.
 func (a *api) describe() huma.Config {
 	cfg := huma.DefaultConfig("Sallyport admin API", a.Version)
-	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "/v1/openapi", "", ""
-	cfg.CreateHooks = nil // would put a $schema into every body
+	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", "" // see description
+	cfg.CreateHooks = nil                                       // would put a $schema into every body
 	format := huma.Format{Marshal: writeJSON, Unmarshal: readJSON}
 	cfg.Formats = map[string]huma.Format{"application/json": format, "json": format} // the second for types that end in +json
 	cfg.RejectUnknownQueryParameters = true

@@ -221,6 +221,9 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
+	if got.Header.Get("Content-Type") != "application/openapi+json" {
+		t.Errorf("it is of type %s", got.Header.Get("Content-Type"))
+	}
 	if err := json.Unmarshal([]byte(got.body), &described); err != nil || described.OpenAPI == "" {
 		t.Fatalf("no description: %v %s", err, got.body)
 	}

@@ -24,7 +24,7 @@ type change struct {
 // event is the record of a change, before it is made or after it failed.
 func (a *api) event(ctx context.Context, c change, failed error) audit.Record {
 	r := audit.Record{
-		ID: newID("ad"), Kind: audit.KindAdmin, Token: caller(ctx).tokenID, Agent: c.agent, Change: c.method, Subject: strings.ToLower(c.kind) + "/" + c.name, Decision: audit.Allowed, Reason: c.reason,
+		ID: newID("ad"), Kind: audit.KindAdmin, Token: caller(ctx).tokenID, Agent: c.agent, Change: c.method, Subject: c.kind + "/" + c.name, Decision: audit.Allowed, Reason: c.reason,
 	}
 	if failed != nil {
 		r.Status, r.Error = "error", failed.Error()

@@ -166,7 +166,7 @@ func (r resource[D]) put(ctx context.Context, a *api, in *putInput) (*putOutput[
 		if in.DryRun {
 			return out, nil
 		}
-		index, err := a.commit(ctx, change{method: "put", kind: string(r.kind), name: in.Name}, p.command)
+		index, err := a.commit(ctx, change{method: "put", kind: strings.ToLower(string(r.kind)), name: in.Name}, p.command)
 		switch {
 		case errors.Is(err, raftfsm.ErrConflict) && conditional(in):
 			return nil, huma.Error412PreconditionFailed("the resource was changed meanwhile: read it again")
@@ -210,7 +210,7 @@ func (r resource[D]) remove(ctx context.Context, a *api, name string) error {
 	if _, _, ok := r.find(a.Store.Read(), name); !ok {
 		return absent(r.kind, name)
 	}
-	_, err := a.commit(ctx, change{method: "delete", kind: string(r.kind), name: name}, r.delete(name, caller(ctx).String()))
+	_, err := a.commit(ctx, change{method: "delete", kind: strings.ToLower(string(r.kind)), name: name}, r.delete(name, caller(ctx).String()))
 	if errors.Is(err, raftfsm.ErrNotFound) {
 		return absent(r.kind, name)
 	}

@@ -112,3 +112,27 @@ func TestParseKind(t *testing.T) {
 		t.Error("the empty kind exists")
 	}
 }
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"apiVersion":"sallyport/v1","kind":"Agent","metadata":{"name":"A","labels":{"a":"b"}},"spec":{"roles":["r"]}}`))
+	f.Add([]byte(`{"apiVersion":"sallyport/v1","kind":"Policy","metadata":{"name":"p"},"spec":{"cedar":"permit (principal, action, resource);"}}`))
+	f.Add([]byte(`{"apiVersion":"sallyport/v1","kind":"Upstream","metadata":{"name":"u"},"spec":{"url":"https://u","onStale":{"serve":"1m"},"credential":{"grant":"static","header":{"name":"X","value":"v"}}}}`))
+	f.Add([]byte(`{"apiVersion":"sallyport/v1","kind":"Upstream","spec":{"caCert":{"valueFrom":{"file":"x"}},"credential":{"clientSecret":{"set":true},"privateKey":null}}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := Decode(text)
+		if err != nil {
+			if problems := (Problems{}); !errors.As(err, &problems) || len(problems) == 0 {
+				t.Fatalf("%v is no Problems", err)
+			}
+			return
+		}
+		r.Validate()
+		body, err := Reveal(r)
+		if err != nil {
+			t.Fatalf("it is accepted and cannot be written: %v", err)
+		}
+		if _, err := Decode(body); err != nil {
+			t.Fatalf("it is accepted but not what was written of it: %v\n%s", err, body)
+		}
+	})
+}
