@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -79,8 +80,13 @@ func (c *call) probe() (speaks, error) {
 		return speaks{}, err
 	}
 	defer discard(resp)
-	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusForbidden || resp.StatusCode/100 == 3 {
-		return speaks{}, checkAnswer(resp)
+	switch s := resp.StatusCode; s {
+	case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnprocessableEntity:
+	default:
+		if err := checkAnswer(resp); err != nil {
+			return speaks{}, err
+		}
+		return speaks{}, errNoEra
 	}
 	m, err := c.readReply(resp, id)
 	if err != nil {
@@ -95,6 +101,8 @@ func (c *call) probe() (speaks, error) {
 	}
 	return erasByVersions(o.Get("supportedVersions")), nil
 }
+
+var errNoEra = errors.New("it does not tell which protocol version it speaks")
 
 func erasByError(raw jsontext.Value) speaks {
 	o, err := mcp.ParseObject(raw)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"sallyport/crypto"
@@ -41,9 +42,10 @@ type session struct {
 
 func (s *session) bridged() bool { return s != nil && s.Bridge != "" }
 
-// binding ties what is sealed to its kind, the caller and the upstream. Names hold no slash.
+// binding ties what is sealed to its kind, the caller and the upstream, by name and address: another server under the same name gets nothing of
+// the old one's. Names hold no space.
 func (c *call) binding(kind, detail string) crypto.Binding {
-	return crypto.Binding{Kind: kind, ID: c.caller.Agent.Name + "/" + c.upstream.Name + "/" + detail}
+	return crypto.Binding{Kind: kind, ID: strings.Join([]string{c.caller.Agent.Name, c.upstream.Name, c.upstream.URL, detail}, " ")}
 }
 
 func (c *call) seal(kind, detail string, plain []byte) (string, error) {
