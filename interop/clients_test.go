@@ -19,12 +19,11 @@ const simpleText = "This is a simple text response for testing."
 func (n *node) trusting() []string { return []string{"NODE_EXTRA_CA_CERTS=" + n.caFile()} }
 
 func TestInspector(t *testing.T) {
-	for _, upstream := range []era{legacy, modern} {
-		n := startNode(t, everythingServer(t, upstream))
-		for _, client := range []era{legacy, modern} {
-			t.Run(string(client)+" inspector, "+string(upstream)+" server", func(t *testing.T) {
-				name := map[era]string{legacy: "legacy", modern: "modern"}[client]
-				inspect(t, n.trusting(), n.endpoint(), "--transport", "http", "--protocol-era", name, "--header", "Authorization: Bearer "+n.token)
+	for eras, upstream := range upstreams {
+		n := startNode(t, upstream(t))
+		for _, client := range []string{"legacy", "modern"} {
+			t.Run(client+" inspector, "+eras+" server", func(t *testing.T) {
+				inspect(t, n.trusting(), n.endpoint(), "--transport", "http", "--protocol-era", client, "--header", "Authorization: Bearer "+n.token)
 			})
 		}
 	}
@@ -33,9 +32,9 @@ func TestInspector(t *testing.T) {
 // The inspector with nothing but a command, as an MCP client's configuration
 // has it: sallyport connect finds the node's CA and the token by itself.
 func TestInspectorThroughConnect(t *testing.T) {
-	for _, upstream := range []era{legacy, modern} {
-		t.Run(string(upstream)+" server", func(t *testing.T) {
-			n := startNode(t, everythingServer(t, upstream))
+	for eras, upstream := range upstreams {
+		t.Run(eras+" server", func(t *testing.T) {
+			n := startNode(t, upstream(t))
 			inspect(t, n.remembered(t), n.program, "connect", n.endpoint())
 		})
 	}
@@ -84,9 +83,9 @@ func inspect(t *testing.T, env []string, target ...string) {
 
 // mcp-remote is a stdio server before the node for clients that know no HTTP.
 func TestMCPRemote(t *testing.T) {
-	for _, upstream := range []era{legacy, modern} {
-		t.Run(string(upstream)+" server", func(t *testing.T) {
-			n := startNode(t, everythingServer(t, upstream))
+	for eras, upstream := range upstreams {
+		t.Run(eras+" server", func(t *testing.T) {
+			n := startNode(t, upstream(t))
 			ctx, cancel := context.WithTimeout(t.Context(), deadline)
 			defer cancel()
 			cmd := command(ctx, t, nodeModules(t, ".bin/mcp-remote"), n.endpoint(), "--transport", "http-only", "--header", "Authorization: Bearer "+n.token)
