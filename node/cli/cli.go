@@ -83,7 +83,7 @@ machine, SALLYPORT_ADDR, SALLYPORT_TOKEN and SALLYPORT_CACERT, the profile.`
 		a.node(),
 		a.apply(), a.get(), a.describe(), a.delete(), a.diff(),
 		a.token(), a.revoke(), a.call(), a.policy(), a.audit(),
-		a.importCommand(), a.connect(),
+		a.importCommand(), a.connect(), a.demo(),
 		a.versionCommand(),
 	)
 	return root
