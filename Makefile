@@ -40,7 +40,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s) each
 		echo "== $${file%/*} $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$${file%/*}" || exit 1; done
 
 bench: ## Benchmark the way of a request through the gateway
-	go test -run '^$$' -bench . -benchmem -count 6 -timeout 60m ./node/... ./bench/...
+	go test -run '^$$' -bench . -benchmem -count 6 -timeout 60m ./node/...
 
 clean: ## Remove what the other targets made
 	rm -rf bin bench/results interop/node_modules
