@@ -66,6 +66,9 @@ var ErrNoNode = errors.New("this data directory holds no node of a cluster yet")
 
 // Open starts the replica of a data directory. It takes part in elections at once; Start must follow.
 func Open(cfg Config) (*Node, error) {
+	if least := leastStaleness(raft.DefaultConfig()); cfg.MaxStaleness < least {
+		return nil, fmt.Errorf("a max-staleness of %s is less than the %s that a change of leaders may take: allow more", cfg.MaxStaleness, least)
+	}
 	state, err := raftfsm.New()
 	if err != nil {
 		return nil, err
@@ -156,6 +159,9 @@ func (n *Node) raftConfig(logger raftLogger) *raft.Config {
 	conf.Logger = logger
 	return conf
 }
+
+// leastStaleness is how long a node may go without proof while all is well: three missed heartbeats and an election.
+func leastStaleness(c *raft.Config) time.Duration { return 3*c.HeartbeatTimeout + c.ElectionTimeout }
 
 func (n *Node) fail(err error) {
 	select {

@@ -107,14 +107,14 @@ func TestOneNodePerDataDir(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	n := open(t, d)
 	defer shut(t, n)
-	_, err := Open(Config{DataDir: d, MaxStaleness: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	_, err := Open(Config{DataDir: d, MaxStaleness: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "another sallyport process") {
 		t.Fatalf("second node on one directory: %v", err)
 	}
 }
 
 func TestOpenRefusesWhatIsNoNode(t *testing.T) {
-	_, err := Open(Config{DataDir: openDir(t, t.TempDir()), MaxStaleness: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	_, err := Open(Config{DataDir: openDir(t, t.TempDir()), MaxStaleness: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if !errors.Is(err, ErrNoNode) {
 		t.Fatalf("open without bootstrap: %v", err)
 	}
@@ -122,9 +122,16 @@ func TestOpenRefusesWhatIsNoNode(t *testing.T) {
 	if err := d.WriteFile("raft/raft.db", bytes.Repeat([]byte("not a database "), 1000)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(Config{DataDir: d, Bootstrap: true, MaxStaleness: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	_, err = Open(Config{DataDir: d, Bootstrap: true, MaxStaleness: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "raft.db") || !strings.Contains(err.Error(), "backup") {
 		t.Fatalf("open a damaged log: %v", err)
+	}
+}
+
+func TestOpenRefusesAStalenessThatCannotHold(t *testing.T) {
+	_, err := Open(Config{DataDir: openDir(t, t.TempDir()), Bootstrap: true, MaxStaleness: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "max-staleness") {
+		t.Fatalf("open with a bound below an election: %v", err)
 	}
 }
 
