@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"sallyport/node/audit"
@@ -38,6 +39,8 @@ type call struct {
 	code     string
 	problem  string
 	sent     int64
+	// staleness is the proved age of the state, in milliseconds, at the last check before a first byte.
+	staleness atomic.Int64
 }
 
 // serve is the whole way. Each step answers by itself when it ends the call, and returns false.

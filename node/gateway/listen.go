@@ -8,11 +8,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sallyport/node/mcp"
+	"sallyport/node/upstream"
 )
 
 // listener is one subscriptions/listen of a modern client on a session that all calls of its agent share.
 type listener struct {
 	call   *call
+	cred   upstream.Credential
 	wants  map[string]bool // notification methods
 	uris   map[string]bool
 	queue  chan []byte
@@ -30,7 +32,7 @@ func (s *upstreamSession) listening() bool {
 
 // listen serves subscriptions/listen from the session's GET stream.
 func (s *upstreamSession) listen(c *call) {
-	l := &listener{call: c, wants: map[string]bool{}, uris: map[string]bool{}, queue: make(chan []byte, listenerQueue)}
+	l := &listener{call: c, cred: c.credential, wants: map[string]bool{}, uris: map[string]bool{}, queue: make(chan []byte, listenerQueue)}
 	l.ctx, l.cancel = context.WithCancel(c.drained())
 	defer l.cancel()
 	honored := l.choose(s, c.msg.Filter)
@@ -149,7 +151,7 @@ func (s *upstreamSession) leave(l *listener) {
 func (s *upstreamSession) subscribe(c *call, ctx context.Context, method, uri string) error {
 	id := s.newID()
 	params := mcp.Object{{Name: "uri", Value: mcp.Quote(uri)}}
-	resp, err := c.sendOnce(ctx, s.request(mcp.RequestBody(id, method, params.JSON())))
+	resp, err := c.sendOnce(ctx, s.request(mcp.RequestBody(id, method, params.JSON())), c.credential)
 	if err != nil {
 		return err
 	}
@@ -190,7 +192,7 @@ func (s *upstreamSession) anyListener() *listener {
 // readOnce reads the stream until it breaks; it returns false if the upstream has none.
 func (s *upstreamSession) readOnce(l *listener) (again bool) {
 	h := s.header(http.Header{"Accept": {"text/event-stream"}})
-	resp, err := l.call.sendOnce(l.ctx, outgoing{http.MethodGet, h, nil})
+	resp, err := l.call.sendOnce(l.ctx, outgoing{http.MethodGet, h, nil}, l.cred)
 	if err != nil {
 		return true
 	}
@@ -212,7 +214,7 @@ func (s *upstreamSession) readOnce(l *listener) (again bool) {
 		switch {
 		case err != nil:
 		case m.Kind == mcp.Request:
-			s.answer(l.call, m)
+			s.answer(l.call, l.cred, m)
 		case m.Kind == mcp.Notification:
 			s.dispatch(m)
 		}

@@ -83,7 +83,7 @@ func (c *call) finish() {
 	}
 	outcome := audit.Record{
 		ID: c.record.ID, Kind: audit.KindOutcome, Agent: c.record.Agent, Upstream: c.record.Upstream, Method: c.record.Method, Item: c.record.Item,
-		Status: c.status, Code: c.code, Error: limit(c.problem), Micros: took.Microseconds(), Bytes: c.sent, StalenessMillis: c.record.StalenessMillis,
+		Status: c.status, Code: c.code, Error: limit(c.problem), Micros: took.Microseconds(), Bytes: c.sent, StalenessMillis: c.staleness.Load(),
 	}
 	// The client may be gone, the outcome is recorded all the same.
 	if err := c.Audit.Append(context.WithoutCancel(c.ctx), outcome); err != nil {

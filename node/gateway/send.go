@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/node/mcp"
+	"sallyport/node/upstream"
 )
 
 // findCredential finds what to present to the upstream, obtaining it if need be.
@@ -42,7 +43,7 @@ var (
 // send takes one request to the upstream and returns its answer, whatever its status. A credential that the upstream refuses (401: it has not
 // processed the request) is replaced and the request repeated, once.
 func (c *call) send(ctx context.Context, out outgoing) (*http.Response, error) {
-	resp, err := c.sendOnce(ctx, out)
+	resp, err := c.sendOnce(ctx, out, c.credential)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
@@ -57,7 +58,7 @@ func (c *call) send(ctx context.Context, out outgoing) (*http.Response, error) {
 	if !c.recordUseAgain() {
 		return nil, errors.New("the call cannot be recorded")
 	}
-	if resp, err = c.sendOnce(ctx, out); err != nil {
+	if resp, err = c.sendOnce(ctx, out, c.credential); err != nil {
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
@@ -73,7 +74,8 @@ func (c *call) recordUseAgain() bool {
 	return c.Audit.Append(c.ctx, r) == nil
 }
 
-func (c *call) sendOnce(ctx context.Context, out outgoing) (*http.Response, error) {
+// sendOnce is safe to use beside the call, whose credential may be replaced meanwhile.
+func (c *call) sendOnce(ctx context.Context, out outgoing, cred upstream.Credential) (*http.Response, error) {
 	rt, err := c.Transports.For(c.upstream)
 	if err != nil {
 		return nil, err
@@ -90,7 +92,7 @@ func (c *call) sendOnce(ctx context.Context, out outgoing) (*http.Response, erro
 	req.Header = out.header.Clone()
 	req.Header.Set("User-Agent", "sallyport/"+c.Version)
 	req.Header.Set("Accept-Encoding", "identity")
-	resp, err := rt.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, c.injector(req.Header, cancel))))
+	resp, err := rt.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, c.injector(req.Header, cred, cancel))))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -105,14 +107,14 @@ func (c *call) sendOnce(ctx context.Context, out outgoing) (*http.Response, erro
 
 // injector puts the credential into the header of a request when its connection stands, which is right before its first byte, and only if the
 // caller's access and this node's state still hold then. If they do not, the request ends and the credential was never in it.
-func (c *call) injector(h http.Header, cancel context.CancelCauseFunc) *httptrace.ClientTrace {
+func (c *call) injector(h http.Header, cred upstream.Credential, cancel context.CancelCauseFunc) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if err := c.mayServe(); err != nil {
 			cancel(err)
 			return
 		}
-		if c.credential.Header != "" {
-			h.Set(c.credential.Header, c.credential.Value.ExposeString())
+		if cred.Header != "" {
+			h.Set(cred.Header, cred.Value.ExposeString())
 		}
 	}}
 }
@@ -127,7 +129,7 @@ func (c *call) mayServe() error {
 		return err
 	}
 	age, _ := c.Freshness.Staleness()
-	c.record.StalenessMillis = age.Milliseconds()
+	c.staleness.Store(age.Milliseconds())
 	return c.Authenticator.Recheck(c.caller)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sallyport/node/mcp"
+	"sallyport/node/upstream"
 )
 
 // toLegacy serves a modern client from an upstream that knows only sessions. Sessions are pooled, so that a call costs one request. They
@@ -50,7 +51,8 @@ func (c *call) callLegacy(s *upstreamSession, again bool) {
 		c.failUpstream(err)
 		return
 	}
-	stop := context.AfterFunc(c.ctx, func() { s.cancel(c, id) })
+	cred := c.credential
+	stop := context.AfterFunc(c.ctx, func() { s.cancel(c, cred, id) })
 	defer stop()
 	resp, err := c.send(c.ctx, s.request(mcp.RequestBody(id, c.msg.Method, params)))
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *call) callLegacy(s *upstreamSession, again bool) {
 	}
 	c.relay(resp, relay{id: id, reply: c.modernReply, other: func(m *mcp.Message, body []byte) []byte {
 		if m.Kind == mcp.Request {
-			s.answer(c, m)
+			s.answer(c, c.credential, m)
 			return nil
 		}
 		return c.modernNotification(m, body)
@@ -185,22 +187,22 @@ func atLeast(level, least string) bool {
 }
 
 // cancel tells the upstream that nobody waits any longer; in this era a closed connection does not.
-func (s *upstreamSession) cancel(c *call, id jsontext.Value) {
+func (s *upstreamSession) cancel(c *call, cred upstream.Credential, id jsontext.Value) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(c.ctx), 5*time.Second)
 	defer stop()
 	params := mcp.Object{{Name: "requestId", Value: id}, {Name: "reason", Value: mcp.Quote("the caller went away")}}
-	if resp, err := c.sendOnce(ctx, s.request(mcp.RequestBody(nil, "notifications/cancelled", params.JSON()))); err == nil {
+	if resp, err := c.sendOnce(ctx, s.request(mcp.RequestBody(nil, "notifications/cancelled", params.JSON())), cred); err == nil {
 		discard(resp)
 	}
 }
 
 // answer replies to what the server asks of its client.
-func (s *upstreamSession) answer(c *call, m *mcp.Message) {
+func (s *upstreamSession) answer(c *call, cred upstream.Credential, m *mcp.Message) {
 	body := mcp.ErrorBody(m.ID, mcp.CodeMethodNotFound, "this client has declared no such capability", nil)
 	if m.Method == "ping" {
 		body = mcp.ResultBody(m.ID, jsontext.Value("{}"))
 	}
-	if resp, err := c.sendOnce(c.ctx, s.request(body)); err == nil {
+	if resp, err := c.sendOnce(c.ctx, s.request(body), cred); err == nil {
 		discard(resp)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"sallyport/node/identity"
 	"sallyport/node/mcp"
 )
 
@@ -72,8 +73,15 @@ func (p *sessionPool) get(c *call) (*upstreamSession, error) {
 			e.s.used.Store(time.Now().UnixNano())
 			return e.s, nil
 		}
-		// Whoever opened it failed, perhaps because its caller left: try in this caller's name.
+		if !endedByCaller(e.err) {
+			return nil, e.err
+		}
 	}
+}
+
+// endedByCaller tells failures that say nothing about the upstream: another caller can try in its own name.
+func endedByCaller(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, identity.ErrRevoked) || errors.Is(err, identity.ErrExpired)
 }
 
 func (p *sessionPool) open(c *call, key sessionKey, e *poolEntry) (*upstreamSession, error) {

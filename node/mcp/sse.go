@@ -47,6 +47,9 @@ func (r *EventReader) Next() (Event, error) {
 			}
 			return Event{}, err
 		}
+		if bytes.HasPrefix(line, []byte(":")) {
+			continue // a comment, often sent only to keep the connection
+		}
 		size += len(line)
 		if len(line) == 0 {
 			if seen {
