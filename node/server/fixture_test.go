@@ -173,11 +173,11 @@ func (f *fixture) request(method, upstream, body string, header ...string) *http
 }
 
 // modern makes a tools/call of the modern era.
-func (f *fixture) modern(upstream, id, tool, arguments string) *http.Request {
+func (f *fixture) modern(upstream, id, tool, arguments string, header ...string) *http.Request {
 	f.t.Helper()
 	body := `{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments +
 		`,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
-	return f.post(upstream, body, "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", tool)
+	return f.post(upstream, body, append([]string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", tool}, header...)...)
 }
 
 // do sends a request and reads the whole answer.
