@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -20,6 +21,11 @@ type sink struct{ log *slog.Logger }
 
 // Accept implements hclog.SinkAdapter.
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	for i, a := range args {
+		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
+			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
+	}
 	switch level {
 	case hclog.Error:
 		s.log.Error(msg, args...)

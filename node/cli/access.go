@@ -19,7 +19,8 @@ import (
 
 // Files that a node keeps in its data directory for those who may read it.
 const (
-	addressFile    = "node.addr"
+	addressFile    = "node.addr"  // of MCP
+	adminFile      = "admin.addr" // of the admin API
 	authorityFile  = "ca.pem"
 	adminTokenFile = "admin.token"
 )
@@ -93,7 +94,11 @@ func (n *connection) find(kind crypto.TokenKind) (profile.Access, error) {
 func (n *connection) local(kind crypto.TokenKind) (profile.Access, error) {
 	address := n.addr
 	if address == "" {
-		text, err := readSmall(filepath.Join(n.dataDir, addressFile))
+		file := addressFile
+		if kind == crypto.AdminToken {
+			file = adminFile
+		}
+		text, err := readSmall(filepath.Join(n.dataDir, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			return profile.Access{}, fmt.Errorf("no node has been started with the data directory %s", n.dataDir)
 		}

@@ -28,7 +28,8 @@ import (
 
 const (
 	caFile       = "ca.pem"
-	addrFile     = "node.addr"
+	addrFile     = "node.addr"  // where MCP is served
+	adminFile    = "admin.addr" // where the admin API is
 	resetKeyFile = "quic-reset.key"
 	startTimeout = time.Minute
 )
@@ -183,8 +184,10 @@ func (n *Node) listen(context.Context) (err error) {
 	if n.admin != nil {
 		admin = publicURL(config.Node{Listen: n.cfg.AdminListen}, n.admin.Addr())
 	}
-	if err := n.dir.WriteFile(addrFile, []byte(admin+"\n")); err != nil {
-		return err
+	for file, address := range map[string]string{addrFile: n.url, adminFile: admin} {
+		if err := n.dir.WriteFile(file, []byte(address+"\n")); err != nil {
+			return err
+		}
 	}
 	return n.listenOps()
 }
