@@ -159,4 +159,4 @@ func (*PutAdminToken) commandType() commandType   { return typePutAdminToken }
 func (*PutCredential) commandType() commandType   { return typePutCredential }
 func (*Revoke) commandType() commandType          { return typeRevoke }
 func (*Purge) commandType() commandType           { return typePurge }
-func (*Establish) commandType() commandType { return typeEstablish }
+func (*Establish) commandType() commandType       { return typeEstablish }

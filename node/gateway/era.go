@@ -43,7 +43,7 @@ func headerCode(m *mcp.Message) int {
 
 func (c *call) unsupportedVersion(version string) bool {
 	data := mcp.Object{
-		{Name: "supported", Value: quoteAll(append(mcp.LegacyVersions(), mcp.LatestModern))},
+		{Name: "supported", Value: quoteAll(mcp.Versions())},
 		{Name: "requested", Value: mcp.Quote(version)},
 	}
 	c.note("refused", "", "unsupported protocol version")

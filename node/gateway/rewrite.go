@@ -60,7 +60,12 @@ func (c *call) rewriteResult(result jsontext.Value) (_ jsontext.Value, changed b
 		}
 		return o.JSON(), true, nil
 	}
-	return hideTasks(o)
+	shown, changed, err := hideTasks(o)
+	if err == nil && c.msg.Method == "server/discover" {
+		// This gateway bridges, so the endpoint serves every version, whatever the upstream speaks.
+		return shown.Set("supportedVersions", quoteAll(mcp.Versions())).JSON(), true, nil
+	}
+	return shown.JSON(), changed, err
 }
 
 // filterList keeps the items that the caller may use and marks the list as his own.
@@ -90,7 +95,7 @@ func (c *call) filterList(o mcp.Object, member string) (mcp.Object, error) {
 		}
 		o = o.Set("nextCursor", mcp.Quote(sealed))
 	}
-	if c.modern {
+	if c.modern || o.Get("cacheScope") != nil {
 		o = o.Set("cacheScope", jsontext.Value(`"private"`))
 	}
 	return o, nil
@@ -111,13 +116,13 @@ func (c *call) mayList(member string, item mcp.Object) bool {
 }
 
 // hideTasks takes the capability for tasks out of what a server announces, since this gateway does not pass them on.
-func hideTasks(o mcp.Object) (jsontext.Value, bool, error) {
+func hideTasks(o mcp.Object) (_ mcp.Object, changed bool, err error) {
 	const extension = "io.modelcontextprotocol/tasks"
 	caps, err := mcp.ParseObject(o.Get("capabilities"))
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: capabilities: %w", mcp.ErrReply, err)
 	}
-	changed := caps.Get("tasks") != nil
+	changed = caps.Get("tasks") != nil
 	caps = caps.Set("tasks", nil)
 	if raw := caps.Get("extensions"); raw != nil {
 		extensions, err := mcp.ParseObject(raw)
@@ -130,7 +135,7 @@ func hideTasks(o mcp.Object) (jsontext.Value, bool, error) {
 		}
 	}
 	if !changed {
-		return nil, false, nil
+		return o, false, nil
 	}
-	return o.Set("capabilities", caps.JSON()).JSON(), true, nil
+	return o.Set("capabilities", caps.JSON()), true, nil
 }

@@ -20,6 +20,10 @@ func (c *call) toLegacy() {
 		c.w.WriteHeader(http.StatusAccepted) // nothing that a modern client notifies has a meaning for the upstream
 		return
 	}
+	if c.msg.Meta.ClientCapabilities == nil {
+		c.reject(http.StatusBadRequest, mcp.CodeInvalidParams, "_meta lacks "+mcp.MetaClientCaps)
+		return
+	}
 	if c.msg.HasState || c.msg.HasInput {
 		c.reject(http.StatusOK, mcp.CodeInvalidParams, "this upstream never asks for input: call without requestState and inputResponses")
 		return
@@ -153,6 +157,8 @@ func (c *call) modernError(raw jsontext.Value) (int, []byte, error) {
 		code = mcp.CodeInvalidParams
 	case mcp.CodeMethodNotFound:
 		status = http.StatusNotFound
+	case mcp.CodeHeaderMismatch, mcp.CodeMissingCapability, mcp.CodeUnsupportedVersion:
+		status = http.StatusBadRequest
 	}
 	c.note("error", codeText(code), "")
 	text, _ := e.Text("message")

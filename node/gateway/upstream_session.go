@@ -256,7 +256,7 @@ func (s *upstreamSession) discover() jsontext.Value {
 	}
 	out := mcp.Object{
 		{Name: "resultType", Value: jsontext.Value(`"complete"`)},
-		{Name: "supportedVersions", Value: quoteAll([]string{mcp.LatestModern})},
+		{Name: "supportedVersions", Value: quoteAll(mcp.Versions())},
 		{Name: "capabilities", Value: caps},
 	}
 	if v := s.init.Get("instructions"); v != nil {

@@ -62,6 +62,8 @@ type Meta struct {
 	LogLevel        string
 	ProgressToken   jsontext.Value
 	TraceParent     string
+	// ClientCapabilities is nil if the request does not tell them.
+	ClientCapabilities jsontext.Value
 }
 
 // Ref names the item that a completion is for.
@@ -298,6 +300,8 @@ func (p *parser) meta(name string) error {
 		return p.text(name, &m.ProtocolVersion)
 	case MetaLogLevel:
 		return p.text(name, &m.LogLevel)
+	case MetaClientCaps:
+		return p.raw(&m.ClientCapabilities)
 	case "progressToken":
 		return p.raw(&m.ProgressToken)
 	case "traceparent":

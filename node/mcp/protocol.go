@@ -45,6 +45,7 @@ const (
 	CodeInvalidParams      = -32602
 	CodeInternal           = -32603
 	CodeHeaderMismatch     = -32020
+	CodeMissingCapability  = -32021
 	CodeUnsupportedVersion = -32022
 	CodeLegacyNotFound     = -32002 // resource not found, before 2026-07-28
 
@@ -56,13 +57,15 @@ const (
 	CodeRedaction     = 1006
 )
 
-// LegacyVersions lists the revisions with sessions, oldest first.
-func LegacyVersions() []string {
-	return []string{Version20241105, Version20250326, Version20250618, Version20251125}
+// Versions lists all revisions of both eras, newest first.
+func Versions() []string {
+	return []string{Version20260728, Version20251125, Version20250618, Version20250326, Version20241105}
 }
 
 // IsLegacy tells a known revision of the legacy era.
-func IsLegacy(version string) bool { return slices.Contains(LegacyVersions(), version) }
+func IsLegacy(version string) bool {
+	return version != Version20260728 && slices.Contains(Versions(), version)
+}
 
 // IsModern tells a known revision of the modern era.
 func IsModern(version string) bool { return version == Version20260728 }

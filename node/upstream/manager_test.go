@@ -243,10 +243,10 @@ func TestLifetimes(t *testing.T) {
 	for in, want := range map[string]struct {
 		expires, renews time.Duration // 0: unknown
 	}{
-		``:                     {0, 48 * time.Minute},
-		`,"expires_in":10`:     {10 * time.Second, 8 * time.Second},
-		`,"expires_in":1000000000000`:   {maxTokenLifetime, 24 * 24 * time.Hour},
-		`,"expires_in":"3600"`: {time.Hour, 48 * time.Minute},
+		``:                            {0, 48 * time.Minute},
+		`,"expires_in":10`:            {10 * time.Second, 8 * time.Second},
+		`,"expires_in":1000000000000`: {maxTokenLifetime, 24 * 24 * time.Hour},
+		`,"expires_in":"3600"`:        {time.Hour, 48 * time.Minute},
 	} {
 		f := newFixture(t)
 		at := time.Now()
