@@ -273,3 +273,20 @@ func TestClientSecretIsSealedAndKept(t *testing.T) {
 	b.wants(b.put("/v1/upstreams/u", `{"url":"https://u.example/mcp"}`), http.StatusOK, "changed")
 	b.wants(b.put("/v1/upstreams/u", spec(keep...)), http.StatusUnprocessableEntity, "none is stored")
 }
+
+func TestRevokedCredentialIsAskedForAgain(t *testing.T) {
+	b := newBench(t)
+	const spec = `{"url":"https://u.example/mcp","credential":{"grant":"client_credentials","issuer":"https://login.example","clientID":"c","clientSecret":"s"}}`
+	b.wants(b.put("/v1/upstreams/u", spec), http.StatusCreated, "created")
+	u, _ := b.store.Read().Upstream("u")
+	id := raftfsm.CredentialID("u", raftfsm.SubjectGateway)
+	b.apply(&raftfsm.PutCredential{Credential: raftfsm.Credential{
+		ID: id, Upstream: "u", Subject: raftfsm.SubjectGateway, State: raftfsm.CredentialActive, Generation: 1, UpstreamIndex: u.ModifyIndex,
+	}})
+	b.wants(b.put("/v1/upstreams/u", spec), http.StatusOK, "unchanged")
+	b.apply(&raftfsm.Revoke{Revocation: raftfsm.Revocation{ID: "r", Kind: raftfsm.RevokeCredential, Subject: id}})
+	b.wants(b.put("/v1/upstreams/u", spec), http.StatusOK, `"outcome":"changed"`)
+	if c, _ := b.store.Read().Credential(id); c.State != raftfsm.CredentialEmpty {
+		t.Fatalf("the credential is %s: no new one can be obtained", c.State)
+	}
+}

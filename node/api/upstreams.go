@@ -41,6 +41,11 @@ func storedValue(v raftfsm.View, r *raftfsm.Upstream) (*raftfsm.Credential, bool
 	return c, ok && r.Grant == raftfsm.GrantStatic && c.Grant == raftfsm.GrantStatic && c.State == raftfsm.CredentialActive && len(c.Sealed) > 0
 }
 
+func credentialRevoked(v raftfsm.View, upstream string) bool {
+	c, ok := v.Credential(raftfsm.CredentialID(upstream, raftfsm.SubjectGateway))
+	return ok && c.State == raftfsm.CredentialRevoked
+}
+
 // planUpstream seals what the document brings, keeps what it leaves out, and finds out whether anything changes.
 func (a *api) planUpstream(_ context.Context, v raftfsm.View, d *kind.Upstream) (plan[kind.Upstream], error) {
 	next := d.Record()
@@ -67,7 +72,8 @@ func (a *api) planUpstream(_ context.Context, v raftfsm.View, d *kind.Upstream) 
 	}
 
 	p.result = kind.UpstreamOf(&next, true)
-	if exists && !p.secretChanged {
+	// An upstream whose credential was revoked is written again even if nothing else changes: that is how an operator asks for a new one.
+	if exists && !p.secretChanged && !credentialRevoked(v, next.Name) {
 		if equal, err := same(before, p.result); err != nil || equal {
 			p.result = upstreamDocument(v, old)
 			return p, err
