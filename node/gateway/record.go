@@ -27,7 +27,7 @@ func (c *call) recordUse() bool {
 // recordDenial records a call that is refused. If that fails, the refusal stands all the same.
 func (c *call) recordDenial(reason string) {
 	c.record = c.newRecord(audit.Denied)
-	c.record.Reason = reason
+	c.record.Reason = limit(reason)
 	if err := c.Audit.Append(c.ctx, c.record); err != nil {
 		c.Logger.Error("a refusal could not be recorded", "error", err)
 	}

@@ -3,9 +3,11 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -106,17 +108,27 @@ func (c *call) sendOnce(ctx context.Context, out outgoing, cred upstream.Credent
 }
 
 // injector puts the credential into the header of a request when its connection stands, which is right before its first byte, and only if the
-// caller's access and this node's state still hold then. If they do not, the request ends and the credential was never in it.
+// caller's access and this node's state still hold then. If they do not, nothing of the request is sent: HTTP/2 looks at the context before it
+// writes, HTTP/1.1 does not, so its connection is closed.
 func (c *call) injector(h http.Header, cred upstream.Credential, cancel context.CancelCauseFunc) *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+	return &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
 		if err := c.mayServe(); err != nil {
 			cancel(err)
+			if !sharedByCalls(got.Conn) {
+				_ = got.Conn.Close()
+			}
 			return
 		}
 		if cred.Header != "" {
 			h.Set(cred.Header, cred.Value.ExposeString())
 		}
 	}}
+}
+
+// sharedByCalls tells connections that carry other calls at the same time.
+func sharedByCalls(conn net.Conn) bool {
+	secured, ok := conn.(*tls.Conn)
+	return ok && secured.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // mayServe is the last check before the first byte leaves.

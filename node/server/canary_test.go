@@ -231,4 +231,3 @@ func names(m map[string][]byte) (out []string) {
 	}
 	return out
 }
-

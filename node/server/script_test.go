@@ -237,4 +237,3 @@ func hold(t *testing.T, what string, held bool, detail ...any) {
 		t.Error(what, fmt.Sprint(detail...))
 	}
 }
-
