@@ -56,7 +56,13 @@ func (m *Manager) clientCredentials(ctx context.Context, u *raftfsm.Upstream) (t
 	client := &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	endpoint := u.TokenURL
 	if endpoint == "" {
-		if endpoint, err = m.issuers.tokenEndpoint(ctx, client, u.Issuer); err != nil {
+		issuer := u.Issuer
+		if issuer == "" {
+			if issuer, err = protectedBy(ctx, client, u.URL); err != nil {
+				return token{}, err
+			}
+		}
+		if endpoint, err = m.issuers.tokenEndpoint(ctx, client, issuer); err != nil {
 			return token{}, err
 		}
 	}

@@ -348,6 +348,40 @@ func TestIssuerDiscovery(t *testing.T) {
 	}
 }
 
+func TestIssuerIsFoundThroughTheUpstream(t *testing.T) {
+	var base string
+	documents := map[string]string{}
+	s := tokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			grant(w, "t", "")
+			return
+		}
+		doc, ok := documents[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, strings.ReplaceAll(doc, "BASE", base))
+	})
+	base = s.URL
+	for name, c := range map[string]struct{ path, doc, says string }{
+		"by path":           {"/.well-known/oauth-protected-resource/mcp", `{"resource":"BASE/mcp","authorization_servers":["BASE"]}`, ""},
+		"by root":           {"/.well-known/oauth-protected-resource", `{"resource":"BASE","authorization_servers":["BASE"]}`, ""},
+		"of another server": {"/.well-known/oauth-protected-resource", `{"resource":"https://other.example","authorization_servers":["BASE"]}`, "is of resource"},
+		"names nobody":      {"/.well-known/oauth-protected-resource/mcp", `{"resource":"BASE/mcp"}`, "names no authorization server"},
+		"nowhere":           {"/elsewhere", ``, "set spec.credential.issuer"},
+	} {
+		clear(documents)
+		documents["/.well-known/oauth-authorization-server"] = `{"issuer":"BASE","token_endpoint":"BASE/token"}`
+		documents[c.path] = c.doc
+		f := newFixture(t)
+		_, err := f.Credential(t.Context(), f.put(raftfsm.Upstream{URL: base + "/mcp"}, "x"))
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+}
+
 func TestTokenOfAnOldConfigurationIsDropped(t *testing.T) {
 	f := newFixture(t)
 	reached, release := make(chan struct{}), make(chan struct{})

@@ -94,32 +94,70 @@ func discover(ctx context.Context, client *http.Client, issuer string) (metadata
 	return metadata{}, fmt.Errorf("find the metadata of issuer %s: %w", issuer, errors.Join(tried...))
 }
 
-func fetchMetadata(ctx context.Context, client *http.Client, place string) (metadata, error) {
+// protectedBy asks an upstream for the issuer that it trusts, by its protected resource metadata at the well-known places (RFC 9728 section 3).
+func protectedBy(ctx context.Context, client *http.Client, resource string) (issuer string, err error) {
+	u, err := url.Parse(resource)
+	if err != nil {
+		return "", fmt.Errorf("read the upstream's URL: %w", err)
+	}
+	origin := u.Scheme + "://" + u.Host
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	const wellKnown = "/.well-known/oauth-protected-resource"
+	places := []struct{ at, resource string }{{origin + wellKnown + path, origin + path}}
+	if path != "" {
+		places = append(places, struct{ at, resource string }{origin + wellKnown, origin})
+	}
+	var tried []error
+	for _, place := range places {
+		var m struct {
+			Resource string   `json:"resource"`
+			Servers  []string `json:"authorization_servers"`
+		}
+		switch err := fetchJSON(ctx, client, place.at, &m); {
+		case err != nil:
+			tried = append(tried, fmt.Errorf("%s: %w", place.at, err))
+		case strings.TrimSuffix(m.Resource, "/") != place.resource:
+			tried = append(tried, fmt.Errorf("%s: it is of resource %q", place.at, m.Resource))
+		case len(m.Servers) == 0:
+			tried = append(tried, fmt.Errorf("%s: it names no authorization server", place.at))
+		case u.Scheme == "https" && !strings.HasPrefix(m.Servers[0], "https://"):
+			tried = append(tried, fmt.Errorf("%s: its authorization server is not https", place.at))
+		default:
+			return m.Servers[0], nil
+		}
+	}
+	return "", fmt.Errorf("find who issues tokens for the upstream: %w: set spec.credential.issuer", errors.Join(tried...))
+}
+
+func fetchMetadata(ctx context.Context, client *http.Client, place string) (m metadata, err error) {
+	return m, fetchJSON(ctx, client, place, &m)
+}
+
+func fetchJSON(ctx context.Context, client *http.Client, place string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
 	if err != nil {
-		return metadata{}, err
+		return err
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
-		return metadata{}, withoutURL(err)
+		return withoutURL(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return metadata{}, fmt.Errorf("status %d", resp.StatusCode)
+		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, metadataBytes+1))
 	if err != nil {
-		return metadata{}, fmt.Errorf("read: %w", err)
+		return fmt.Errorf("read: %w", err)
 	}
 	if len(body) > metadataBytes {
-		return metadata{}, fmt.Errorf("more than %d bytes", metadataBytes)
+		return fmt.Errorf("more than %d bytes", metadataBytes)
 	}
-	var m metadata
-	if err := json.Unmarshal(body, &m); err != nil {
-		return metadata{}, errors.New("not a JSON document")
+	if err := json.Unmarshal(body, into); err != nil {
+		return errors.New("not a JSON document")
 	}
-	return m, nil
+	return nil
 }
 
 // check holds the document to RFC 8414 section 3.3 and keeps a token endpoint from being plain http where the issuer is not.
