@@ -48,7 +48,7 @@ func (c *call) serve() {
 	if !c.receive() || !c.authenticate() || !c.findUpstream() {
 		return
 	}
-	if !c.parse() || !c.checkEra() || !c.openSession() {
+	if !c.readBody() || !c.parse() || !c.checkEra() || !c.openSession() {
 		return
 	}
 	c.ctx, c.stop = c.Authenticator.Track(c.ctx, c.caller)

@@ -17,8 +17,7 @@ const (
 	bodyReadTimeout = 30 * time.Second
 )
 
-// receive checks what can be checked without knowing the caller, and reads the body. The whole body is read before anything is sent on: the
-// envelope needs it, and a proxy that streams it loses answers (golang/go issue 40747).
+// receive checks what can be checked without knowing the caller.
 func (c *call) receive() bool {
 	if !c.AllowedHost(c.r.Host) {
 		return c.refuse(http.StatusMisdirectedRequest, "unknown_host", "this gateway is not known by the host name in the request: use its address or advertised name")
@@ -28,7 +27,7 @@ func (c *call) receive() bool {
 	}
 	switch c.r.Method {
 	case http.MethodPost:
-		return c.readBody()
+		return c.checkContent()
 	case http.MethodGet:
 		if !accepts(c.r.Header, "text/event-stream") {
 			return c.refuse(http.StatusNotAcceptable, "not_acceptable", "a GET opens a stream: send `Accept: text/event-stream`")
@@ -41,7 +40,7 @@ func (c *call) receive() bool {
 	return c.refuse(http.StatusMethodNotAllowed, "method_not_allowed", "MCP uses POST, and GET and DELETE for sessions")
 }
 
-func (c *call) readBody() bool {
+func (c *call) checkContent() bool {
 	media, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
 		return c.refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send the message as `Content-Type: application/json`")
@@ -51,6 +50,15 @@ func (c *call) readBody() bool {
 	}
 	if !accepts(c.r.Header, "application/json") || !accepts(c.r.Header, "text/event-stream") {
 		return c.refuse(http.StatusNotAcceptable, "not_acceptable", "send `Accept: application/json, text/event-stream`")
+	}
+	return true
+}
+
+// readBody reads the message of a caller who is known: strangers get no memory. The whole body is read before anything is sent on, since the
+// envelope needs it, and since a proxy that streams it loses answers (golang/go issue 40747).
+func (c *call) readBody() bool {
+	if c.r.Method != http.MethodPost {
+		return true
 	}
 	// Not every connection has deadlines; those that have none are bounded by the idle timeout of the listener.
 	rc := http.NewResponseController(c.w)
