@@ -96,7 +96,7 @@ func (h *held) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
-	return len(p), h.call.pass(p)
+	return len(p), h.call.pass(p, false)
 }
 
 func (h *held) commit() {
@@ -108,11 +108,17 @@ func (h *held) commit() {
 	h.buf = nil
 }
 
-// pass writes to the client, who must read within a while. Connections without deadlines are bounded by their own idle timeout.
-func (c *call) pass(p []byte) error {
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(clientWriteTimeout))
+// pass writes to the client, who must read within a while. Connections without deadlines are bounded by their own idle timeout. A deadline that
+// stood longer than the write would end an idle HTTP/2 stream.
+func (c *call) pass(p []byte, flush bool) error {
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetWriteDeadline(time.Now().Add(clientWriteTimeout))
 	n, err := c.w.Write(p)
 	c.sent += int64(n)
+	if err == nil && flush {
+		err = rc.Flush()
+	}
+	_ = rc.SetWriteDeadline(time.Time{})
 	return err
 }
 
@@ -137,7 +143,6 @@ func (c *call) answerRewritten(resp *http.Response) {
 // eventStream writes server-sent events to the client. Comments keep an idle stream alive.
 type eventStream struct {
 	call  *call
-	rc    *http.ResponseController
 	mu    sync.Mutex // one writer at a time
 	timer *time.Timer
 	ended bool
@@ -149,8 +154,8 @@ func (c *call) openEventStream() *eventStream {
 	h.Set("Cache-Control", "no-cache, no-store")
 	h.Set("X-Accel-Buffering", "no")
 	c.w.WriteHeader(http.StatusOK)
-	s := &eventStream{call: c, rc: http.NewResponseController(c.w)}
-	_ = s.rc.Flush()
+	s := &eventStream{call: c}
+	_ = http.NewResponseController(c.w).Flush()
 	s.timer = time.AfterFunc(keepAlive, s.comment)
 	return s
 }
@@ -178,10 +183,7 @@ func (s *eventStream) write(b []byte) error {
 	if s.ended {
 		return errStreamEnded
 	}
-	if err := s.call.pass(b); err != nil {
-		return err
-	}
-	return s.rc.Flush()
+	return s.call.pass(b, true)
 }
 
 // close waits for a keep-alive that is being written: nothing may be written once the handler has returned.
