@@ -122,7 +122,7 @@ func (n *Node) open(cfg Config) error {
 	conf := n.raftConfig(logger)
 	exists, err := raft.HasExistingState(logs, n.store, snaps)
 	if err != nil {
-		return fmt.Errorf("read the Raft log in %s: %w: restore this node from a backup or join it anew", dir, err)
+		return fmt.Errorf("read the Raft log in %s: %w", dir, err)
 	}
 	if !exists {
 		if !cfg.Bootstrap {
@@ -135,7 +135,7 @@ func (n *Node) open(cfg Config) error {
 	}
 	f := &fsm{state: n.state, fatal: n.fail, stop: n.ctx.Done()}
 	if n.raft, err = newRaft(conf, f, logs, n.store, snaps, transport); err != nil {
-		return fmt.Errorf("start Raft on %s: %w", dir, err)
+		return fmt.Errorf("start Raft in %s: %w", dir, err)
 	}
 	return nil
 }
@@ -145,6 +145,9 @@ func newRaft(c *raft.Config, f raft.FSM, l raft.LogStore, s raft.StableStore, sn
 	defer func() {
 		if p := recover(); p != nil {
 			r, err = nil, fmt.Errorf("the Raft log is damaged (%v): restore this node from a backup or join it anew", p)
+			if found, ok := p.(error); ok && !errors.Is(found, raft.ErrLogNotFound) {
+				err = found
+			}
 		}
 	}()
 	return raft.NewRaft(c, f, l, s, sn, t)

@@ -19,6 +19,7 @@ import (
 // store is the Raft log and the vote on disk.
 type store struct {
 	*raftboltdb.BoltStore
+	path string
 	full *retrier
 }
 
@@ -29,9 +30,12 @@ func openStore(path string, log *slog.Logger, stop <-chan struct{}) (s *store, e
 	// bbolt trusts its pages and panics on some kinds of damage.
 	defer func() {
 		if p := recover(); p != nil {
-			s, err = nil, fmt.Errorf("open the Raft log %s: it is damaged (%v): restore this node from a backup or join it anew", path, p)
+			s, err = nil, damaged(path, "it", fmt.Errorf("%v", p))
 		}
 	}()
+	if err := checkPages(path); err != nil {
+		return nil, damaged(path, "the file", err)
+	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path:                    path,
 		MsgpackUseNewTimeFormat: true,
@@ -48,31 +52,22 @@ func openStore(path string, log *slog.Logger, stop <-chan struct{}) (s *store, e
 	case err != nil:
 		return nil, fmt.Errorf("open the Raft log %s: %w: if the file is damaged, restore this node from a backup or join it anew", path, err)
 	}
-	return &store{BoltStore: bolt, full: &retrier{log: log, stop: stop}}, nil
+	return &store{BoltStore: bolt, path: path, full: &retrier{log: log, stop: stop}}, nil
 }
+
+// damaged says what to do about a log that cannot be trusted.
+func damaged(path, what string, err error) error {
+	return fmt.Errorf("the Raft log %s is damaged (%s: %w): restore this node from a backup or join it anew", path, what, err)
+}
+
+func (s *store) damaged(what string, err error) error { return damaged(s.path, what, err) }
 
 // IsMonotonic tells raft to clear the log before it continues behind a snapshot, rather than leave entries of another history
 // in place (hashicorp/raft issue 697).
 func (s *store) IsMonotonic() bool { return true }
 
-// raft panics when the term or the vote cannot be stored and gives up leadership, hence wants to store a term, when the log cannot. A
-// full disk must not take the process down, so these three wait for room.
-
-func (s *store) StoreLogs(logs []*raft.Log) error {
-	return s.full.do("the Raft log", func() error { return s.BoltStore.StoreLogs(logs) })
-}
-
-func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
-
-func (s *store) Set(k, v []byte) error {
-	return s.full.do("the Raft vote", func() error { return s.BoltStore.Set(k, v) })
-}
-
-func (s *store) SetUint64(k []byte, v uint64) error {
-	return s.full.do("the Raft term", func() error { return s.BoltStore.SetUint64(k, v) })
-}
-
-// retrier repeats a write while the disk is full.
+// retrier repeats a write while the disk is full. raft panics when the term or the vote cannot be stored, and gives up leadership, hence
+// wants to store a term, when the log cannot; a full disk must not take the process down.
 type retrier struct {
 	log  *slog.Logger
 	stop <-chan struct{}
