@@ -35,7 +35,9 @@ func (c *call) answerJSON(resp *http.Response) {
 	}
 	out := &held{call: c, status: resp.StatusCode}
 	reply := mcp.NewReplyCopier(out, c.msg.ID, c.stateSealer())
-	_, err := io.CopyBuffer(onlyWriter{reply}, onlyReader{resp.Body}, make([]byte, copyBuffer))
+	buf := c.buffers.Get().(*[copyBuffer]byte)
+	_, err := io.CopyBuffer(onlyWriter{reply}, onlyReader{resp.Body}, buf[:])
+	c.buffers.Put(buf)
 	if err == nil {
 		err = reply.Close()
 	}
@@ -96,7 +98,7 @@ func (h *held) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
-	return len(p), h.call.pass(p, false)
+	return len(p), h.call.pass(p, true)
 }
 
 func (h *held) commit() {

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"sallyport/node/mcp"
 	"sallyport/node/policy"
 )
@@ -70,7 +68,7 @@ func (c *call) questions() (_ []policy.Request, known bool) {
 		return []policy.Request{c.question("prompts/get", m.Ref.Name)}, true
 	case "subscriptions/listen":
 		var out []policy.Request
-		for _, uri := range subscribedURIs(m.Filter) {
+		for _, uri := range m.Subscriptions {
 			out = append(out, c.question("resources/read", uri))
 		}
 		return out, c.modern
@@ -84,28 +82,6 @@ func (c *call) questions() (_ []policy.Request, known bool) {
 		return nil, true
 	}
 	return nil, false
-}
-
-// subscribedURIs reads the resources that a subscriptions/listen names.
-func subscribedURIs(filter jsontext.Value) (uris []string) {
-	o, err := mcp.ParseObject(filter)
-	if err != nil {
-		return nil
-	}
-	list := o.Get("resourceSubscriptions")
-	if list == nil {
-		return nil
-	}
-	items, err := mcp.ParseArray(list)
-	if err != nil {
-		return nil
-	}
-	for _, item := range items {
-		if s, ok := (mcp.Object{{Name: "u", Value: item}}).Text("u"); ok {
-			uris = append(uris, s)
-		}
-	}
-	return uris
 }
 
 func (c *call) unknownMethod() bool {

@@ -87,6 +87,7 @@ type Gateway struct {
 	catalog  *catalog
 	sessions *sessionPool
 	clients  *clientSessions
+	buffers  sync.Pool // *[copyBuffer]byte
 
 	draining  chan struct{}
 	drainOnce sync.Once
@@ -99,6 +100,7 @@ var ErrDraining = errors.New("this node is about to stop: connect again")
 func New(c Config) *Gateway {
 	g := &Gateway{Config: c, eras: newEras(), catalog: newCatalog(), clients: newClientSessions(), draining: make(chan struct{})}
 	g.sessions = newSessionPool(g)
+	g.buffers.New = func() any { return new([copyBuffer]byte) }
 	return g
 }
 

@@ -35,7 +35,7 @@ func (s *upstreamSession) listen(c *call) {
 	l := &listener{call: c, cred: c.credential, wants: map[string]bool{}, uris: map[string]bool{}, queue: make(chan []byte, listenerQueue)}
 	l.ctx, l.cancel = context.WithCancel(c.drained())
 	defer l.cancel()
-	honored := l.choose(s, c.msg.Filter)
+	honored := l.choose(s, c.msg)
 	if err := s.join(l); err != nil {
 		c.failUpstream(err)
 		return
@@ -61,8 +61,8 @@ func (s *upstreamSession) listen(c *call) {
 }
 
 // choose takes of the client's filter what the upstream can deliver, and returns it for the acknowledgement.
-func (l *listener) choose(s *upstreamSession, filter jsontext.Value) mcp.Object {
-	asked, err := mcp.ParseObject(filter)
+func (l *listener) choose(s *upstreamSession, m *mcp.Message) mcp.Object {
+	asked, err := mcp.ParseObject(m.Filter)
 	if err != nil {
 		return mcp.Object{}
 	}
@@ -78,7 +78,7 @@ func (l *listener) choose(s *upstreamSession, filter jsontext.Value) mcp.Object 
 		}
 	}
 	if string(s.capability("resources").Get("subscribe")) == "true" {
-		uris := subscribedURIs(filter)
+		uris := m.Subscriptions
 		for _, uri := range uris {
 			l.uris[uri] = true
 		}
