@@ -53,6 +53,8 @@ type Message struct {
 	Meta         Meta
 	HasInput     bool           // inputResponses is there
 	Filter       jsontext.Value // subscriptions/listen: notifications
+	// Subscriptions are the resources that the filter names.
+	Subscriptions []string
 }
 
 // Meta is what the gateway reads of params._meta.
@@ -288,9 +290,38 @@ func (p *parser) params(name string) error {
 	case "requestId":
 		return p.raw(&m.CancelID)
 	case "notifications":
-		return p.raw(&m.Filter)
+		start := p.dec.InputOffset()
+		if err := p.object(p.filter); err != nil {
+			return err
+		}
+		m.Filter = jsontext.Value(trimValue(p.body[start:p.dec.InputOffset()]))
+		return nil
 	}
-	return p.other(name, "name", "uri", "arguments", "_meta", "taskId", "task", "cursor", "requestState", "ref", "inputResponses")
+	return p.other(name, "name", "uri", "arguments", "_meta", "taskId", "task", "cursor", "level", "protocolVersion", "requestState", "inputResponses",
+		"ref", "requestId", "notifications")
+}
+
+func (p *parser) filter(name string) error {
+	const uris = "resourceSubscriptions"
+	if name != uris {
+		return p.other(name, uris)
+	}
+	list, err := p.value()
+	if err != nil {
+		return err
+	}
+	items, err := ParseArray(list)
+	if err != nil {
+		return &SyntaxError{CodeInvalidParams, fmt.Sprintf("%q must be a list of strings", uris)}
+	}
+	for _, item := range items {
+		uri, ok := Object{{Name: uris, Value: item}}.Text(uris)
+		if !ok {
+			return &SyntaxError{CodeInvalidParams, fmt.Sprintf("%q must be a list of strings", uris)}
+		}
+		p.m.Subscriptions = append(p.m.Subscriptions, uri)
+	}
+	return nil
 }
 
 func (p *parser) meta(name string) error {
@@ -338,6 +369,9 @@ func (p *parser) check() error {
 		}
 		if len(m.Method) > maxMethod {
 			return invalid("the method's name has more than %d bytes", maxMethod)
+		}
+		if m.Method == "completion/complete" && m.Ref.Type != "ref/prompt" && m.Ref.Type != "ref/resource" {
+			return &SyntaxError{CodeInvalidParams, `"ref" must be of the type "ref/prompt" or "ref/resource"`}
 		}
 		m.Kind = Request
 		if !p.hasID {
