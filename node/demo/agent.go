@@ -25,6 +25,7 @@ const (
 type agent struct {
 	name    string
 	token   crypto.Secret
+	tokenID string            // by which the token is known without being shown
 	gateway string            // base URL of the node
 	http    http.RoundTripper // reaches the node and trusts its certificate
 }
@@ -48,13 +49,17 @@ type answer struct {
 	took     time.Duration
 	result   json.RawMessage
 	failure  *rpcError
+	problem  string // detail of a problem document (RFC 9457)
 	received []byte // everything the agent got to see: header and body
 }
 
+// rpcError is an error of the node's own: what failed, and what to do.
 type rpcError struct {
-	Code    int             `json:"code"`
-	Message string          `json:"message"`
-	Data    json.RawMessage `json:"data"`
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Data    struct {
+		Advice string `json:"advice"`
+	} `json:"data"`
 }
 
 // send makes a request and reads its answer to the end.
@@ -83,10 +88,11 @@ func (a agent) send(ctx context.Context, r request) (answer, error) {
 	var message struct {
 		Result json.RawMessage `json:"result"`
 		Error  *rpcError       `json:"error"`
+		Detail string          `json:"detail"`
 	}
-	// An answer that is no JSON-RPC message is a refusal by HTTP status.
+	// What is neither a message nor a problem document has none of these.
 	if json.Unmarshal(body, &message) == nil {
-		got.result, got.failure = message.Result, message.Error
+		got.result, got.failure, got.problem = message.Result, message.Error, message.Detail
 	}
 	return got, nil
 }

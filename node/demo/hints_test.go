@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -29,14 +30,15 @@ func TestHintsCanBeCopied(t *testing.T) {
 	for _, key := range []string{"mcpServers", "servers"} {
 		var found bool
 		for _, section := range sections {
-			var config map[string]map[string]server
+			var config map[string]map[string]clientEntry
 			if json.Unmarshal([]byte(section), &config) != nil || config[key] == nil {
 				continue
 			}
 			found = true
 			entry := config[key]["accounting"]
-			if entry.Command != p.program || strings.Join(entry.Args, " ") != "connect https://127.0.0.1:41873/mcp/accounting" ||
-				entry.Env["SALLYPORT_CONFIG_DIR"] != "/tmp/sallyport-demo-1234567890/finance" {
+			if entry.Command != p.program ||
+				strings.Join(entry.Args, " ") != "connect --token-file /tmp/sallyport-demo-1234567890/finance.token https://127.0.0.1:41873/mcp/accounting" ||
+				entry.Env["SALLYPORT_CACERT"] != "/tmp/sallyport-demo-1234567890/node/ca.pem" {
 				t.Errorf("%s: %+v", key, entry)
 			}
 		}
@@ -46,39 +48,61 @@ func TestHintsCanBeCopied(t *testing.T) {
 	}
 }
 
-// A shell has to read the commands, and curl has to be given valid JSON.
-func TestCurlLineSendsWhatItShould(t *testing.T) {
-	dir := t.TempDir()
-	for name, content := range map[string]string{tokenFile: "spt_fromfile", "curl": "#!/bin/sh\nprintf '%s\\n' \"$@\"\n"} {
-		if err := os.WriteFile(dir+"/"+name, []byte(content), 0o700); err != nil {
+// A shell has to read the lines, in a place with an awkward name, and curl has
+// to be given valid JSON.
+func TestShellReadsTheLines(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's here")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tell := "#!/bin/sh\nprintf '%s\\n' \"$SALLYPORT_CACERT\" \"$@\"\n"
+	for name, content := range map[string]string{tokenFile: "spt_fromfile", "curl": tell, "npx": tell, "sallyport": tell} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var out bytes.Buffer
-	if err := hints(newScreen(&out, os.Getenv), place{program: "sallyport", dir: dir, gateway: "https://127.0.0.1:1"}); err != nil {
+	program := filepath.Join(dir, "sallyport")
+	if err := hints(newScreen(&out, os.Getenv), place{program: program, dir: dir, gateway: "https://127.0.0.1:1"}); err != nil {
 		t.Fatal(err)
 	}
-	_, script, found := strings.Cut(out.String(), "new token:\n")
-	script, _, ended := strings.Cut(script, "\nThe MCP inspector")
-	if !found || !ended {
-		t.Fatalf("no curl command:\n%s", out.String())
+	_, text, _ := strings.Cut(out.String(), "token for FinanceAgent:\n")
+	text, _, _ = strings.Cut(text, "\nClaude")
+	var script strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "  ") { // a heading has no indent
+			script.WriteString(line)
+		}
 	}
-	script = strings.Replace(script, "\ncurl\n", "\n", 1) // the heading
-	shell := exec.CommandContext(t.Context(), "/bin/sh", "-ec", script)
+	shell := exec.CommandContext(t.Context(), "/bin/sh", "-euc", script.String())
 	shell.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
 	printed, err := shell.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v: %s", err, printed)
+		t.Fatalf("%v: %s\n%s", err, printed, script.String())
 	}
-	arguments, body, found := strings.Cut(string(printed), "\n-d\n")
-	if !found || !strings.Contains(arguments, "Authorization: Bearer spt_fromfile\n") || !strings.Contains(arguments, "https://127.0.0.1:1/mcp/accounting") {
+	ca := dir + "/node/ca.pem\n"
+	for _, want := range []string{
+		ca + "call\n--token-file\nfinance.token\naccounting/query_ledger\naccount=travel\nlimit=5\n",
+		ca + "audit\ntail\n--data-dir\nnode\n",
+		ca + "apply\n--data-dir\nnode\n-f\npermit.yaml\n",
+		"\namount=-99900\nmemo=a new sail\n",
+		"\n--header\nAuthorization: Bearer spt_fromfile\n--method\ntools/list\n",
+		"\nSALLYPORT_CACERT=" + ca + "--\n" + program + "\nconnect\n--token-file\n" + dir + "/finance.token\nhttps://127.0.0.1:1/mcp/accounting\n",
+	} {
+		if !strings.Contains(string(printed), want) {
+			t.Errorf("no command got %q:\n%s", want, printed)
+		}
+	}
+
+	arguments, body, _ := strings.Cut(string(printed), "\n-d\n")
+	if !strings.Contains(arguments, "\nAuthorization: Bearer spt_fromfile\n") || !strings.HasSuffix(arguments, "\nhttps://127.0.0.1:1/mcp/accounting") {
 		t.Errorf("curl got %s", printed)
 	}
 	var message struct {
 		Method string
 		Params struct{ Name string }
 	}
-	if err := json.Unmarshal([]byte(body), &message); err != nil || message.Method != "tools/call" || message.Params.Name != "query_ledger" {
+	if err := json.NewDecoder(strings.NewReader(body)).Decode(&message); err != nil || message.Method != "tools/call" || message.Params.Name != "query_ledger" {
 		t.Errorf("curl sends %s (%v)", body, err)
 	}
 }

@@ -10,6 +10,11 @@ import (
 //go:embed resources.yaml
 var resourcesTemplate string
 
+// permitDocument is the policy that FinanceAgent lacks in the tour.
+//
+//go:embed permit.yaml
+var permitDocument string
+
 // setting is what differs between two runs of the demo.
 type setting struct {
 	Issuer          string

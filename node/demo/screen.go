@@ -68,7 +68,7 @@ func (s *screen) block(label string, lines ...string) { s.labelled(label, dim, l
 func (s *screen) check(holds bool, claim string) {
 	s.checks++
 	if holds {
-		s.labelled("held", green, []string{claim})
+		s.labelled("ok", green, []string{claim})
 		return
 	}
 	s.labelled("FAILED", red, []string{claim})
@@ -85,10 +85,12 @@ func (s *screen) paragraph(text string) {
 // verbatim prints what is to be copied, so it is not wrapped.
 func (s *screen) verbatim(text string) {
 	for line := range strings.Lines(s.clean(text)) {
-		fmt.Fprintf(s.out, "  %s", line)
+		fmt.Fprintln(s.out, strings.TrimRight("  "+line, " \n"))
 	}
-	fmt.Fprintln(s.out)
 }
+
+// gap sets apart what comes before from what follows.
+func (s *screen) gap() { fmt.Fprintln(s.out) }
 
 // summary ends the tour and reports whether everything held.
 func (s *screen) summary() bool {

@@ -62,7 +62,7 @@ func TestScreenFitsIn80Columns(t *testing.T) {
 		},
 		"checks": {
 			func(s *screen) { s.check(true, "this is so"); s.check(false, "that is so") },
-			`   held    this is so
+			`   ok      this is so
    FAILED  that is so
 `,
 		},
@@ -70,7 +70,7 @@ func TestScreenFitsIn80Columns(t *testing.T) {
 			func(s *screen) { s.step("One"); s.check(true, "this"); s.summary() },
 			`
 1  One
-   held    this
+   ok      this
 
 All 1 checks in 1 steps held.
 `,
@@ -85,7 +85,7 @@ All 1 checks in 1 steps held.
 			},
 			`
 1  One
-   held    this
+   ok      this
 
 2  Two
    FAILED  that the open stream ends together with the token that it was opened
@@ -104,8 +104,11 @@ All 1 checks in 1 steps held.
 			},
 			`   back    you sent spt_…klmn, did you not?
   curl spt_…klmn
-
 `,
+		},
+		"lines to copy keep their form": {
+			func(s *screen) { s.verbatim("curl \\\n  -d '{}'\n\nend\n"); s.gap() },
+			"  curl \\\n    -d '{}'\n\n  end\n\n",
 		},
 		"nobody steers the terminal": {
 			func(s *screen) { s.block("back", "a\x1b[2Jb\rc\u202ed") },
@@ -141,7 +144,7 @@ func TestScreenColours(t *testing.T) {
 	s := &screen{out: &out, colour: true}
 	s.step("One")
 	s.check(true, "this is so,\nand that")
-	want := "\n\x1b[1m1  One\x1b[0m\n   \x1b[32mheld    \x1b[0mthis is so,\n           and that\n"
+	want := "\n\x1b[1m1  One\x1b[0m\n   \x1b[32mok      \x1b[0mthis is so,\n           and that\n"
 	if out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}

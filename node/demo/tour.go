@@ -9,36 +9,24 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"sallyport/crypto"
+	"sallyport/node/api"
+	"sallyport/node/api/client"
 	"sallyport/node/demo/mcpserver"
 )
 
 const codeDenied = 1001 // of the node's JSON-RPC errors
 
-// writePermit is the policy that FinanceAgent lacks in the tour.
-const writePermit = `permit (principal in Role::"finance",
-        action == Action::"tools/call",
-        resource == Tool::"accounting/write_transaction");`
-
 // gateway is what the tour asks of the node, besides the calls of its agents.
 type gateway interface {
 	// Revoke ends a gateway token and returns when that is committed.
 	Revoke(ctx context.Context, tokenID string) error
-	// LastAudit is the newest audit record about an agent.
-	LastAudit(ctx context.Context, agent string) (auditRecord, error)
-}
-
-// auditRecord is what the tour shows of a record.
-type auditRecord struct {
-	Time     time.Time
-	Agent    string
-	Method   string
-	Target   string // upstream/tool
-	Decision string // "allowed" or "denied"
-	Reason   string // the policy that decided, or why none did
+	// Audit is the newest audit record that q chooses. It waits for one.
+	Audit(ctx context.Context, q client.AuditQuery) (api.AuditRecord, error)
 }
 
 // upstream is an MCP server that can be asked who called it.
@@ -53,27 +41,31 @@ type tour struct {
 	node       gateway
 	accounting upstream
 	crm        upstream
-
-	finance        agent
-	financeTokenID string
-	support        agent
+	finance    agent
+	support    agent
 
 	patience time.Duration // how long an open stream may outlive its token
 }
 
-// run makes every step, also after one failed.
+// run makes every step, also after one failed, unless ctx ends.
 func (t *tour) run(ctx context.Context) {
+	t.screen.hide(t.finance.token)
+	t.screen.hide(t.support.token)
 	for _, step := range []struct {
 		title string
 		walk  func(context.Context) error
 	}{
-		{"FinanceAgent reads the ledger", t.read},
-		{"FinanceAgent tries to book a transaction", t.write},
-		{"SupportAgent is kept out of accounting and let into crm", t.serve},
-		{"FinanceAgent's token is revoked", t.revoke},
+		{"FinanceAgent reads the ledger, without a key to it", t.read},
+		{"FinanceAgent may not book a transaction", t.write},
+		{"SupportAgent may use crm, but not accounting", t.serve},
+		{"FinanceAgent's token is revoked, and refused from then on", t.revoke},
 	} {
 		t.screen.step(step.title)
-		if err := step.walk(ctx); err != nil {
+		err := step.walk(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			t.screen.check(false, err.Error())
 		}
 	}
@@ -81,6 +73,7 @@ func (t *tour) run(ctx context.Context) {
 
 // read shows a call that passes, with a token that the agent never had.
 func (t *tour) read(ctx context.Context) error {
+	began := time.Now()
 	got, err := t.call(ctx, t.finance, toolCall("accounting", "query_ledger", map[string]any{"account": "operating", "limit": 2}))
 	if err != nil {
 		return err
@@ -99,40 +92,39 @@ func (t *tour) read(ctx context.Context) error {
 
 	caller, own := t.accounting.LastCaller(), fingerprint(t.finance.token)
 	t.screen.check(client != "" && client == caller.ClientID,
-		fmt.Sprintf("accounting was called by OAuth client %q, with token #%s", client, caller.TokenFingerprint))
+		fmt.Sprintf("accounting saw OAuth client %q, token #%s (SHA-256)", client, caller.TokenFingerprint))
 	t.screen.check(caller.TokenFingerprint != "" && caller.TokenFingerprint != own,
-		fmt.Sprintf("that token was injected: FinanceAgent's own is #%s", own))
-	t.screen.check(!holdsJWT(got.received), "FinanceAgent never saw it: no token is in anything it received")
-	return t.audit(ctx, t.finance, "accounting/query_ledger", "allowed")
+		fmt.Sprintf("the node put it there: FinanceAgent's own token is #%s", own))
+	t.screen.check(!holdsJWT(got.received), "FinanceAgent never saw it: no OAuth token is in what it received")
+	return t.auditUse(ctx, t.finance, "accounting/query_ledger", began, caller.Time)
 }
 
 // write shows that what no policy permits does not happen, and what would
 // permit it.
 func (t *tour) write(ctx context.Context) error {
-	before := t.accounting.Calls()
+	listed, err := t.call(ctx, t.finance, request{upstream: "accounting", method: "tools/list"})
+	if err != nil {
+		return err
+	}
+	t.screen.check(slices.Equal(listed.tools(), []string{"query_ledger"}), "FinanceAgent is not even shown the tool write_transaction")
+	t.screen.gap()
+
+	began, before := time.Now(), t.accounting.Calls()
 	got, err := t.call(ctx, t.finance, toolCall("accounting", "write_transaction",
 		map[string]any{"account": "operating", "amount": -99900, "memo": "a new sail"}))
 	if err != nil {
 		return err
 	}
 	t.screen.check(got.denied(), "denied: no policy permits it")
+	t.screen.check(strings.Contains(got.advice(), `Tool::"accounting/write_transaction"`), "the answer names a policy that would")
 	t.screen.check(t.accounting.Calls() == before, "the call never reached accounting")
-	t.screen.block("permit", "this policy would permit it:", writePermit)
-	return t.audit(ctx, t.finance, "accounting/write_transaction", "denied")
+	return t.auditDenial(ctx, t.finance, "accounting/write_transaction", began)
 }
 
 // serve shows that each agent has its own rights.
 func (t *tour) serve(ctx context.Context) error {
-	got, err := t.call(ctx, t.support, toolCall("accounting", "query_ledger", map[string]any{"account": "operating", "limit": 2}))
-	if err != nil {
-		return err
-	}
-	t.screen.check(got.denied(), "denied: no policy permits it")
-	if err := t.audit(ctx, t.support, "accounting/query_ledger", "denied"); err != nil {
-		return err
-	}
-
-	got, err = t.call(ctx, t.support, toolCall("crm", "get_customer", map[string]any{"id": "C-1002"}))
+	began := time.Now()
+	got, err := t.call(ctx, t.support, toolCall("crm", "get_customer", map[string]any{"id": "C-1002"}))
 	if err != nil {
 		return err
 	}
@@ -141,9 +133,21 @@ func (t *tour) serve(ctx context.Context) error {
 	}
 	_ = json.Unmarshal(got.result, &found) // what cannot be read has no name
 	name, caller := found.StructuredContent.Customer.Name, t.crm.LastCaller()
-	t.screen.check(name != "" && caller.Tool == "get_customer",
-		fmt.Sprintf("a policy permits it: crm answered client %q, with token #%s", caller.ClientID, caller.TokenFingerprint))
-	return t.audit(ctx, t.support, "crm/get_customer", "allowed")
+	t.screen.check(name != "" && caller.Tool == "get_customer", "a policy permits it: crm answered")
+	t.screen.check(caller.TokenFingerprint != "" && caller.TokenFingerprint != t.accounting.LastCaller().TokenFingerprint,
+		fmt.Sprintf("it saw token #%s, another one than accounting", caller.TokenFingerprint))
+	if err := t.auditUse(ctx, t.support, "crm/get_customer", began, caller.Time); err != nil {
+		return err
+	}
+	t.screen.gap()
+
+	began, before := time.Now(), t.accounting.Calls()
+	got, err = t.call(ctx, t.support, toolCall("accounting", "query_ledger", map[string]any{"account": "operating", "limit": 2}))
+	if err != nil {
+		return err
+	}
+	t.screen.check(got.denied() && t.accounting.Calls() == before, "denied: no policy permits it to SupportAgent")
+	return t.auditDenial(ctx, t.support, "accounting/query_ledger", began)
 }
 
 // revoke shows that a token is dead at once, with whatever hangs on it.
@@ -154,84 +158,157 @@ func (t *tour) revoke(ctx context.Context) error {
 	}
 	defer stream.Close()
 	t.screen.block("open", "FinanceAgent listens for changes on /mcp/accounting (an SSE stream)")
-	ended := make(chan error, 1)
+	ended := make(chan time.Time, 1)
 	go func() {
-		_, err := io.Copy(io.Discard, stream)
-		ended <- err
+		_, _ = io.Copy(io.Discard, stream) // that it ends is what matters, not how
+		ended <- time.Now()
 	}()
 
-	began := time.Now()
-	if err := t.node.Revoke(ctx, t.financeTokenID); err != nil {
+	began, before := time.Now(), t.accounting.Calls()
+	if err := t.node.Revoke(ctx, t.finance.tokenID); err != nil {
 		return fmt.Errorf("revoke the token: %w", err)
 	}
-	t.screen.block("sent", "sallyport revoke token "+t.financeTokenID)
+	t.screen.block("sent", "sallyport revoke token "+t.finance.tokenID)
 	t.screen.block("back", "committed in "+milliseconds(time.Since(began)))
+	t.screen.gap()
 
-	before := t.accounting.Calls()
 	got, err := t.call(ctx, t.finance, toolCall("accounting", "query_ledger", map[string]any{"account": "operating", "limit": 2}))
 	if err != nil {
 		return err
 	}
 	refused := time.Since(began)
 	t.screen.check(got.status == http.StatusUnauthorized && t.accounting.Calls() == before,
-		fmt.Sprintf("the next call is refused, %s after the revocation was asked for", milliseconds(refused)))
+		fmt.Sprintf("the next call was refused %s after the revocation was asked for", milliseconds(refused)))
 
 	timeout := time.NewTimer(t.patience)
 	defer timeout.Stop()
 	select {
-	case <-ended:
-		t.screen.check(true, fmt.Sprintf("the open stream has ended too, within %s", milliseconds(time.Since(began))))
+	case at := <-ended:
+		t.screen.check(true, fmt.Sprintf("the open stream ended %s after it", milliseconds(at.Sub(began))))
 	case <-timeout.C:
-		t.screen.check(false, fmt.Sprintf("the open stream has ended too, within %s", t.patience))
+		t.screen.check(false, fmt.Sprintf("the open stream ended within %s", t.patience))
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return t.audit(ctx, t.finance, "accounting/query_ledger", "denied")
+	return t.auditRevocation(ctx, began)
 }
 
 // call makes a request on the screen: what was sent, and what came back.
 func (t *tour) call(ctx context.Context, a agent, r request) (answer, error) {
-	arguments, err := json.Marshal(r.params["arguments"])
-	if err != nil {
-		return answer{}, fmt.Errorf("encode arguments: %w", err)
+	what := r.method
+	if r.name != "" {
+		arguments, err := json.Marshal(r.params["arguments"])
+		if err != nil {
+			return answer{}, fmt.Errorf("encode arguments: %w", err)
+		}
+		what += " " + r.name + " " + string(arguments)
 	}
-	t.screen.block("sent",
-		fmt.Sprintf("POST /mcp/%s, as %s with token %s", r.upstream, a.name, mask(a.token)),
-		fmt.Sprintf("%s %s %s", r.method, r.name, arguments))
+	t.screen.block("sent", fmt.Sprintf("POST /mcp/%s, as %s with token %s", r.upstream, a.name, mask(a.token)), what)
 	got, err := a.send(ctx, r)
 	if err != nil {
 		return answer{}, err
 	}
 	t.screen.block("back", append([]string{
-		fmt.Sprintf("%d %s, %s, %s", got.status, http.StatusText(got.status), got.protocol, milliseconds(got.took)),
+		fmt.Sprintf("%s, %d %s, %s", got.protocol, got.status, http.StatusText(got.status), milliseconds(got.took)),
 	}, got.text()...)...)
 	return got, nil
 }
 
-// audit shows the record of the step's call and checks what it says.
-func (t *tour) audit(ctx context.Context, a agent, target, decision string) error {
-	record, err := t.node.LastAudit(ctx, a.name)
+// auditUse shows both records of a call that passed, and checks that the first
+// is older than the call that it tells of.
+func (t *tour) auditUse(ctx context.Context, a agent, target string, began, called time.Time) error {
+	use, err := t.use(ctx, a, target, began)
 	if err != nil {
-		return fmt.Errorf("read the audit record: %w", err)
+		return err
 	}
-	t.screen.block("audit", fmt.Sprintf("%s %s %s %s %s: %s",
-		record.Time.Format("15:04:05.000"), record.Agent, record.Method, record.Target, record.Decision, record.Reason))
-	t.screen.check(record.Agent == a.name && record.Target == target && record.Decision == decision,
-		fmt.Sprintf("the audit record says %s", decision))
+	outcome, err := t.node.Audit(ctx, client.AuditQuery{Kind: "outcome", ID: use.ID, Since: began})
+	if err != nil {
+		return fmt.Errorf("read the record of the outcome: %w", err)
+	}
+	t.screen.block("audit",
+		fmt.Sprintf("%s %s: %s %s", clock(use), use.Decision, use.Agent, target),
+		fmt.Sprintf("by policy %s, with credential %s", strings.Join(use.Policies, ", "), use.Credential),
+		fmt.Sprintf("%s %s: %d bytes in %s", clock(outcome), outcome.Status, outcome.Bytes, milliseconds(time.Duration(outcome.Micros)*time.Microsecond)))
+	upstream, _, _ := strings.Cut(target, "/")
+	t.screen.check(use.Decision == "allowed" && use.Time.Before(called) && outcome.Status == "ok",
+		fmt.Sprintf("recorded %s before %s got the call, and again after it", milliseconds(called.Sub(use.Time)), upstream))
 	return nil
 }
 
+// auditDenial shows the record of a call that did not pass.
+func (t *tour) auditDenial(ctx context.Context, a agent, target string, began time.Time) error {
+	use, err := t.use(ctx, a, target, began)
+	if err != nil {
+		return err
+	}
+	t.screen.block("audit", fmt.Sprintf("%s %s: %s %s", clock(use), use.Decision, use.Agent, target))
+	t.screen.check(use.Decision == "denied" && use.Credential == "", "the refusal is recorded, and used no credential")
+	return nil
+}
+
+// use finds the record of an agent's call since began.
+func (t *tour) use(ctx context.Context, a agent, target string, began time.Time) (api.AuditRecord, error) {
+	upstream, item, _ := strings.Cut(target, "/")
+	record, err := t.node.Audit(ctx, client.AuditQuery{Kind: "use", Agent: a.name, Upstream: upstream, Item: item, Since: began})
+	if err != nil {
+		return api.AuditRecord{}, fmt.Errorf("read the record of the call: %w", err)
+	}
+	return record, nil
+}
+
+// auditRevocation shows the records of the revocation and of the stream that
+// it ended. The call that was refused has none: nobody known made it.
+func (t *tour) auditRevocation(ctx context.Context, began time.Time) error {
+	revoked, err := t.node.Audit(ctx, client.AuditQuery{Kind: "admin", Since: began})
+	if err != nil {
+		return fmt.Errorf("read the record of the revocation: %w", err)
+	}
+	stream, err := t.node.Audit(ctx, client.AuditQuery{Kind: "outcome", Agent: t.finance.name, Since: began})
+	if err != nil {
+		return fmt.Errorf("read the record of the stream's end: %w", err)
+	}
+	t.screen.block("audit",
+		fmt.Sprintf("%s %s %s", clock(revoked), revoked.Change, revoked.Subject),
+		fmt.Sprintf("%s %s: %s %s %s", clock(stream), stream.Status, stream.Agent, stream.Upstream, stream.Method))
+	t.screen.check(revoked.Change == "revoke" && revoked.Subject == "token/"+t.finance.tokenID && stream.Status == "revoked",
+		"the revocation is recorded, and that it ended the stream")
+	return nil
+}
+
+func clock(r api.AuditRecord) string { return r.Time.Local().Format("15:04:05.000") }
+
 func (a answer) denied() bool {
-	return a.failure != nil && a.failure.Code == codeDenied && strings.Contains(a.failure.Message, "no policy permits")
+	return a.failure != nil && a.failure.Code == codeDenied && strings.HasSuffix(a.failure.Message, "no policy permits it")
+}
+
+func (a answer) advice() string {
+	if a.failure == nil {
+		return ""
+	}
+	return a.failure.Data.Advice
+}
+
+// tools are the names in the answer to tools/list.
+func (a answer) tools() []string {
+	var list struct {
+		Tools []struct{ Name string }
+	}
+	_ = json.Unmarshal(a.result, &list) // what cannot be read has no tools
+	var names []string
+	for _, tool := range list.Tools {
+		names = append(names, tool.Name)
+	}
+	return names
 }
 
 // text is the part of an answer worth a look.
 func (a answer) text() []string {
 	switch {
-	case a.failure != nil && len(a.failure.Data) > 0:
-		return []string{fmt.Sprintf("error %d: %s", a.failure.Code, a.failure.Message), string(a.failure.Data)}
 	case a.failure != nil:
-		return []string{fmt.Sprintf("error %d: %s", a.failure.Code, a.failure.Message)}
+		said := []string{fmt.Sprintf("error %d: %s", a.failure.Code, a.failure.Message), a.advice()}
+		return slices.DeleteFunc(said, func(line string) bool { return line == "" })
+	case a.problem != "":
+		return []string{a.problem}
 	}
 	var result struct {
 		StructuredContent json.RawMessage `json:"structuredContent"`
@@ -239,8 +316,8 @@ func (a answer) text() []string {
 	if json.Unmarshal(a.result, &result) == nil && len(result.StructuredContent) > 0 {
 		return []string{string(result.StructuredContent)}
 	}
-	if len(a.result) > 0 {
-		return []string{string(a.result)}
+	if names := a.tools(); names != nil {
+		return []string{"tools: " + strings.Join(names, ", ")}
 	}
 	return nil
 }

@@ -3,8 +3,8 @@ package demo
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +19,8 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"sallyport/crypto"
+	"sallyport/node/api"
+	"sallyport/node/api/client"
 	"sallyport/node/demo/idp"
 	"sallyport/node/demo/mcpserver"
 )
@@ -30,62 +32,93 @@ type fakeNode struct {
 	upstreams map[string]*mcpserver.Server
 	may       map[string][]string // what each agent may call
 
-	passesAll, leaks, forgetsAudit, keepsServing, keepsStreams bool
+	passesAll, leaks, forgetsAudit, recordsLate, keepsServing, keepsStreams bool
 
 	patience time.Duration // of the tour
 
-	mu      sync.Mutex // protects the following
-	tokens  map[string]string
-	audited map[string]auditRecord
+	mu      sync.Mutex        // protects the following
+	agents  map[string]string // by token
+	revoked map[string]bool   // by token
+	audited []api.AuditRecord
 	ended   chan struct{} // closed by Revoke
 }
 
-func (n *fakeNode) Revoke(_ context.Context, tokenID string) error {
+// Revoke takes the token itself for its id.
+func (n *fakeNode) Revoke(_ context.Context, token string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for token := range n.tokens {
-		if strings.HasSuffix(token, tokenID) && !n.keepsServing {
-			n.tokens[token] = "!" + n.tokens[token]
-		}
-	}
+	n.revoked[token] = !n.keepsServing
+	n.audited = append(n.audited, api.AuditRecord{Time: time.Now(), Kind: "admin", Change: "revoke", Subject: "token/" + token})
 	if !n.keepsStreams {
+		n.audited = append(n.audited, api.AuditRecord{Time: time.Now(), Kind: "outcome", Agent: n.agents[token], Status: "revoked"})
 		close(n.ended)
 	}
 	return nil
 }
 
-func (n *fakeNode) LastAudit(_ context.Context, agent string) (auditRecord, error) {
+func (n *fakeNode) Audit(_ context.Context, q client.AuditQuery) (api.AuditRecord, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.forgetsAudit {
-		return auditRecord{}, errors.New("there is no record")
+	for _, r := range slices.Backward(n.audited) {
+		about := func(want, got string) bool { return want == "" || want == got }
+		if !r.Time.Before(q.Since) && about(q.Kind, string(r.Kind)) && about(q.ID, r.ID) && about(q.Agent, r.Agent) && about(q.Upstream, r.Upstream) && about(q.Item, r.Item) {
+			return r, nil
+		}
 	}
-	return n.audited[agent], nil
+	return api.AuditRecord{}, errNoRecord
+}
+
+// record writes both records of a call; the fake knows how it will end.
+func (n *fakeNode) record(agent, upstream, tool string, allowed bool) {
+	if n.forgetsAudit {
+		return
+	}
+	use := api.AuditRecord{Time: time.Now(), ID: rand.Text(), Kind: "use", Agent: agent, Upstream: upstream, Item: tool, Decision: "denied"}
+	if n.recordsLate {
+		use.Time = use.Time.Add(time.Minute)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if allowed {
+		use.Decision, use.Credential, use.Policies = "allowed", upstream+":gateway", []string{"p"}
+		n.audited = append(n.audited, api.AuditRecord{Time: use.Time, ID: use.ID, Kind: "outcome", Agent: agent, Status: "ok"})
+	}
+	n.audited = append(n.audited, use)
 }
 
 func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	upstream := strings.TrimPrefix(r.URL.Path, "/mcp/")
-	target, tool := upstream+"/"+r.Header.Get("Mcp-Name"), r.Header.Get("Mcp-Method") == "tools/call"
-
+	upstream, method, tool := strings.TrimPrefix(r.URL.Path, "/mcp/"), r.Header.Get("Mcp-Method"), r.Header.Get("Mcp-Name")
+	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	n.mu.Lock()
-	agent, revoked := strings.CutPrefix(n.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")], "!")
-	record := auditRecord{Time: time.Now(), Agent: agent, Method: r.Header.Get("Mcp-Method"), Target: target, Decision: "denied", Reason: "no policy permits it"}
-	allowed := !revoked && (!tool || n.passesAll || slices.Contains(n.may[agent], target))
-	if allowed {
-		record.Decision, record.Reason = "allowed", "policy "+agent
-	}
-	n.audited[agent] = record
+	agent, revoked := n.agents[token], n.revoked[token]
 	n.mu.Unlock()
-
-	switch {
-	case revoked:
-		http.Error(w, "the token was revoked", http.StatusUnauthorized)
-	case !allowed:
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"error":{"code":1001,"message":"denied: no policy permits `+target+`"}}`)
-	default:
-		n.forward(w, r, upstream)
+	if revoked {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"title":"Unauthorized","status":401,"detail":"the gateway token has been revoked"}`)
+		return
 	}
+	w.Header().Set("Content-Type", "application/json")
+	if method == "tools/list" && !n.passesAll {
+		var shown []string
+		for _, target := range n.may[agent] {
+			_, tool, _ := strings.Cut(target, "/")
+			shown = append(shown, `{"name":"`+tool+`"}`)
+		}
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"tools":[`+strings.Join(shown, ",")+`]}}`)
+		return
+	}
+	target := upstream + "/" + tool
+	allowed := n.passesAll || method != "tools/call" || slices.Contains(n.may[agent], target)
+	if method == "tools/call" {
+		n.record(agent, upstream, tool, allowed)
+	}
+	if !allowed {
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"error":{"code":1001,"message":"`+agent+` may not tools/call `+target+`: no policy permits it",`+
+			`"data":{"advice":"ask an operator for a policy such as: permit (principal, action, resource == Tool::\"`+target+`\");"}}}`)
+		return
+	}
+	n.forward(w, r, upstream)
 }
 
 func (n *fakeNode) forward(w http.ResponseWriter, r *http.Request, upstream string) {
@@ -168,8 +201,8 @@ func walk(t *testing.T, spoil func(*fakeNode)) (text string, held bool) {
 			"FinanceAgent": {"accounting/query_ledger"},
 			"SupportAgent": {"crm/get_customer"},
 		},
-		tokens:   map[string]string{finance: "FinanceAgent", support: "SupportAgent"},
-		audited:  map[string]auditRecord{},
+		agents:   map[string]string{finance: "FinanceAgent", support: "SupportAgent"},
+		revoked:  map[string]bool{},
 		ended:    make(chan struct{}),
 		patience: 30 * time.Second,
 	}
@@ -177,19 +210,16 @@ func walk(t *testing.T, spoil func(*fakeNode)) (text string, held bool) {
 	server := httptest.NewServer(node)
 	t.Cleanup(server.Close)
 	newAgent := func(name, token string) agent {
-		return agent{name: name, token: crypto.SecretString(token), gateway: server.URL, http: http.DefaultTransport}
+		return agent{name: name, token: crypto.SecretString(token), tokenID: token, gateway: server.URL, http: http.DefaultTransport}
 	}
 
 	var out bytes.Buffer
 	walked := tour{
 		screen: newScreen(&out, func(string) string { return "" }),
 		node:   node, accounting: accounting, crm: crm,
-		finance: newAgent("FinanceAgent", finance), financeTokenID: finance,
-		support:  newAgent("SupportAgent", support),
-		patience: node.patience,
+		finance: newAgent("FinanceAgent", finance),
+		support: newAgent("SupportAgent", support), patience: node.patience,
 	}
-	walked.screen.hide(walked.finance.token)
-	walked.screen.hide(walked.support.token)
 	walked.run(t.Context())
 	held = walked.screen.summary()
 
@@ -214,7 +244,7 @@ func TestTourHoldsOnAnHonestNode(t *testing.T) {
 	for _, want := range []string{
 		"1  FinanceAgent reads the ledger", "4  FinanceAgent's token is revoked",
 		"with token spt_…klmn", "no policy permits", `Tool::"accounting/write_transaction"`,
-		"L-19999", "the open stream has ended too",
+		"L-19999", "tools: query_ledger\n", "the gateway token has been revoked\n", "the open stream ended",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the tour does not say %q:\n%s", want, text)
@@ -227,12 +257,14 @@ func TestTourNoticesABadNode(t *testing.T) {
 		spoil func(*fakeNode)
 		fails string
 	}{
-		"lets everything pass":  {func(n *fakeNode) { n.passesAll = true }, "step 2: the call never reached accounting"},
-		"denies everything":     {func(n *fakeNode) { n.may = nil }, "step 1: a policy permits it: accounting answered with 0 rows"},
-		"leaks the token":       {func(n *fakeNode) { n.leaks = true }, "step 1: FinanceAgent never saw it"},
-		"keeps no audit":        {func(n *fakeNode) { n.forgetsAudit = true }, "step 1: read the audit record: there is no record"},
-		"leaves streams open":   {func(n *fakeNode) { n.keepsStreams, n.patience = true, time.Millisecond }, "step 4: the open stream has ended too"},
-		"serves revoked tokens": {func(n *fakeNode) { n.keepsServing = true }, "step 4: the next call is refused"},
+		"lets everything pass":    {func(n *fakeNode) { n.passesAll = true }, "step 2: the call never reached accounting"},
+		"shows everything":        {func(n *fakeNode) { n.passesAll = true }, "step 2: FinanceAgent is not even shown"},
+		"denies everything":       {func(n *fakeNode) { n.may = nil }, "step 1: a policy permits it: accounting answered with 0 rows"},
+		"leaks the token":         {func(n *fakeNode) { n.leaks = true }, "step 1: FinanceAgent never saw it"},
+		"keeps no audit":          {func(n *fakeNode) { n.forgetsAudit = true }, "step 1: read the record of the call: the audit has no such record"},
+		"records after the event": {func(n *fakeNode) { n.recordsLate = true }, "step 1: recorded -"},
+		"leaves streams open":     {func(n *fakeNode) { n.keepsStreams, n.patience = true, time.Millisecond }, "step 4: the open stream ended"},
+		"serves revoked tokens":   {func(n *fakeNode) { n.keepsServing = true }, "step 4: the next call was refused"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -65,7 +66,7 @@ func (s *Server) rememberCaller(next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, r mcp.Request) (mcp.Result, error) {
 		if params, ok := r.GetParams().(*mcp.CallToolParamsRaw); ok {
 			caller := callerOf(r)
-			caller.Tool = params.Name
+			caller.Tool, caller.Time = params.Name, time.Now()
 			s.mu.Lock()
 			s.last = caller
 			s.calls++

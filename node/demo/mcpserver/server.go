@@ -51,6 +51,7 @@ type Caller struct {
 	Subject          string // claim sub of the token
 	TokenFingerprint string // first 8 hex digits of the token's SHA-256
 	Tool             string
+	Time             time.Time // when the call reached the server
 }
 
 // start serves what register adds to an MCP server called name, for callers

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"golang.org/x/oauth2"
@@ -135,7 +136,7 @@ func TestAccountingInBothEras(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			token := d.token(t, d.accounting.URL(), mcpserver.AccountingScope)
 			session := mustConnect(t, d.accounting, version, token)
-			before := d.accounting.Calls()
+			before, began := d.accounting.Calls(), time.Now()
 
 			var page struct {
 				Rows []struct {
@@ -160,7 +161,11 @@ func TestAccountingInBothEras(t *testing.T) {
 				ClientID: "sallyport", Subject: "sallyport",
 				TokenFingerprint: hex.EncodeToString(digest[:])[:8], Tool: "query_ledger",
 			}
-			if got := d.accounting.LastCaller(); got != want {
+			got := d.accounting.LastCaller()
+			if got.Time.Before(began) || got.Time.After(time.Now()) {
+				t.Errorf("called at %s, between %s and now", got.Time, began)
+			}
+			if want.Time = got.Time; got != want {
 				t.Errorf("last caller = %+v, want %+v", got, want)
 			}
 
