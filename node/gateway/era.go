@@ -9,7 +9,8 @@ import (
 
 // checkEra tells which era the client speaks and holds it to the rules of that era.
 func (c *call) checkEra() bool {
-	version := strings.TrimSpace(c.r.Header.Get(mcp.HeaderVersion))
+	// Several values make none that anybody knows: the upstream might read another one than this gateway.
+	version := strings.TrimSpace(strings.Join(c.r.Header[mcp.HeaderVersion], ", "))
 	c.modern = mcp.LooksModern(version) || c.msg != nil && c.msg.Meta.ProtocolVersion != ""
 	if !c.modern {
 		return c.checkLegacy(version)

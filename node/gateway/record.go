@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -94,7 +95,11 @@ func (c *call) finish() {
 // methodLabel bounds the values that a metric can take.
 func (c *call) methodLabel() string {
 	if c.msg == nil {
-		return c.r.Method
+		switch c.r.Method {
+		case http.MethodPost, http.MethodGet, http.MethodDelete:
+			return c.r.Method
+		}
+		return "other"
 	}
 	if _, known := c.questions(); known || c.msg.Kind == mcp.Response {
 		return c.method()

@@ -117,7 +117,8 @@ func (c *call) readSession(values []string) (*session, error) {
 	if err := json.Unmarshal(plain, &s); err != nil {
 		return nil, errSealed
 	}
-	if time.Now().Unix() >= s.Expires || s.Index < c.caller.Agent.RevokedIndex {
+	// An agent that was deleted and made again is another one.
+	if agent := c.caller.Agent; time.Now().Unix() >= s.Expires || s.Index < max(agent.RevokedIndex, agent.CreateIndex) {
 		return nil, errSealed
 	}
 	return &s, nil
