@@ -14,15 +14,23 @@ const markerFile = "node.json"
 
 const dataFormat = 1
 
+// newSuffix is that of files that replace others when they are complete.
+const newSuffix = ".new"
+
 type marker struct {
-	Format int    `json:"format"`
-	Node   string `json:"node"`
+	Format  int    `json:"format"`
+	Node    string `json:"node"`
+	Cluster string `json:"cluster,omitempty"`
 }
 
-// DataDir is a directory that belongs to one node.
+// DataDir is a directory that belongs to one node, and to one process as long as it is open.
 type DataDir struct {
 	Path string
 	Node string
+	// Cluster is empty until the node belongs to one.
+	Cluster string
+
+	lock *os.File // nil where there is no such lock
 }
 
 // OpenDataDir claims path for the node id, or recognises it as that node's. An empty id takes the one that the directory has, or a new
@@ -31,44 +39,82 @@ func OpenDataDir(path, id, fallback string) (*DataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
-	d := &DataDir{Path: path}
+	lock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &DataDir{Path: path, lock: lock}
+	if err := d.recognise(id, fallback); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// Close lets other processes use the directory.
+func (d *DataDir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	return d.lock.Close()
+}
+
+func (d *DataDir) recognise(id, fallback string) error {
 	data, err := os.ReadFile(d.File(markerFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if id == "" {
 			id = fallback
 		}
-		return d, d.claim(id)
+		return d.claim(id)
 	case err != nil:
-		return nil, fmt.Errorf("read the data directory's marker: %w", err)
+		return fmt.Errorf("read the data directory's marker: %w", err)
 	}
 	var m marker
 	if err := json.Unmarshal(data, &m); err != nil || m.Node == "" {
-		return nil, fmt.Errorf("%s is not what sallyport wrote there: use another data directory, or restore this one from a backup", d.File(markerFile))
+		return fmt.Errorf("%s is not what sallyport wrote there: use another data directory, or restore this one from a backup", d.File(markerFile))
 	}
 	if m.Format != dataFormat {
-		return nil, fmt.Errorf("data directory %s has format %d, this version of sallyport knows %d: use the version that wrote it", path, m.Format, dataFormat)
+		return fmt.Errorf("data directory %s has format %d, this version of sallyport knows %d: use the version that wrote it", d.Path, m.Format, dataFormat)
 	}
 	if id != "" && id != m.Node {
-		return nil, fmt.Errorf("data directory %s belongs to node %q, not to %q: give the right --id or another --data-dir", path, m.Node, id)
+		return fmt.Errorf("data directory %s belongs to node %q, not to %q: give the right --id or another --data-dir", d.Path, m.Node, id)
 	}
-	d.Node = m.Node
-	return d, nil
+	d.Node, d.Cluster = m.Node, m.Cluster
+	return nil
 }
 
+// claim takes a directory that is empty, but for what a new file system has and what a claim that was cut off leaves.
 func (d *DataDir) claim(id string) error {
 	entries, err := os.ReadDir(d.Path)
 	if err != nil {
 		return fmt.Errorf("read the data directory: %w", err)
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("data directory %s holds %q and was not made by sallyport: give an empty or new directory", d.Path, entries[0].Name())
+	for _, e := range entries {
+		if name := e.Name(); name != "lost+found" && name != markerFile+newSuffix {
+			return fmt.Errorf("data directory %s holds %q and was not made by sallyport: give an empty or new directory", d.Path, name)
+		}
 	}
-	data, err := json.Marshal(marker{Format: dataFormat, Node: id})
+	d.Node = id
+	return d.mark()
+}
+
+// Joined notes that the node belongs to a cluster. From then on a Raft log that is gone is a loss and no new beginning.
+func (d *DataDir) Joined(clusterID string) error {
+	if d.Cluster == clusterID {
+		return nil
+	}
+	if d.Cluster != "" {
+		return fmt.Errorf("data directory %s belongs to cluster %q, its Raft log to %q: restore this node from a backup or join it anew", d.Path, d.Cluster, clusterID)
+	}
+	d.Cluster = clusterID
+	return d.mark()
+}
+
+func (d *DataDir) mark() error {
+	data, err := json.Marshal(marker{Format: dataFormat, Node: d.Node, Cluster: d.Cluster})
 	if err != nil {
 		return fmt.Errorf("encode the data directory's marker: %w", err)
 	}
-	d.Node = id
 	return d.WriteFile(markerFile, append(data, '\n'))
 }
 
@@ -81,7 +127,7 @@ func (d *DataDir) WriteFile(name string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", path, err)
 	}
-	tmp := path + ".new"
+	tmp := path + newSuffix
 	if err := writeSynced(tmp, data); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

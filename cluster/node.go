@@ -124,7 +124,15 @@ func (n *Node) open(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("read the Raft log in %s: %w", dir, err)
 	}
+	if exists && cfg.Bootstrap && cfg.DataDir.Cluster == "" {
+		if exists, err = n.resumeBootstrap(logs, snaps); err != nil {
+			return err
+		}
+	}
 	if !exists {
+		if cfg.DataDir.Cluster != "" {
+			return n.store.damaged("it is empty", fmt.Errorf("node %s belongs to cluster %s and must have one", n.id, cfg.DataDir.Cluster))
+		}
 		if !cfg.Bootstrap {
 			return ErrNoNode
 		}
@@ -138,6 +146,26 @@ func (n *Node) open(cfg Config) error {
 		return fmt.Errorf("start Raft in %s: %w", dir, err)
 	}
 	return nil
+}
+
+// resumeBootstrap prepares the repetition of a bootstrap that was cut off between the two things that it writes, the term and the first
+// entry. It tells whether there is more than that.
+func (n *Node) resumeBootstrap(logs raft.LogStore, snaps raft.SnapshotStore) (exists bool, err error) {
+	last, err := logs.LastIndex()
+	if err != nil {
+		return false, fmt.Errorf("read the Raft log: %w", err)
+	}
+	taken, err := snaps.List()
+	if err != nil {
+		return false, fmt.Errorf("list the snapshots: %w", err)
+	}
+	if last > 0 || len(taken) > 0 {
+		return true, nil
+	}
+	if err := n.store.SetUint64([]byte("CurrentTerm"), 0); err != nil {
+		return false, fmt.Errorf("repeat the bootstrap: %w", err)
+	}
+	return false, nil
 }
 
 // newRaft turns the panics of a damaged log into an error.

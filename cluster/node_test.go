@@ -31,7 +31,15 @@ func openDir(t *testing.T, path string) *DataDir {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = d.Close() }) // again, if the test has closed it
 	return d
+}
+
+func closeDir(t *testing.T, d *DataDir) {
+	t.Helper()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func open(t *testing.T, d *DataDir, duties ...Duty) *Node {
@@ -65,6 +73,7 @@ func TestAcknowledgedWritesSurviveARestart(t *testing.T) {
 		t.Fatalf("delete what is not there: %v", err)
 	}
 	shut(t, n)
+	closeDir(t, d)
 
 	n = open(t, openDir(t, d.Path))
 	defer shut(t, n)
@@ -148,9 +157,11 @@ func TestDataDir(t *testing.T) {
 		}
 	}
 	mine := t.TempDir()
-	if d := openDir(t, mine); d.Node != "n1" {
+	d := openDir(t, mine)
+	if d.Node != "n1" {
 		t.Fatalf("claimed for %q", d.Node)
 	}
+	closeDir(t, d)
 	for _, c := range []struct{ path, id, want string }{
 		{foreign, "", "holiday.jpg"},
 		{damaged, "", "is not what sallyport wrote"},
@@ -158,7 +169,10 @@ func TestDataDir(t *testing.T) {
 		{mine, "n2", `belongs to node "n1"`},
 		{mine, "n1", ""},
 	} {
-		_, err := OpenDataDir(c.path, c.id, "x")
+		d, err := OpenDataDir(c.path, c.id, "x")
+		if err == nil {
+			closeDir(t, d)
+		}
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("open %s as %q: %v, want %q", c.path, c.id, err, c.want)
 		}

@@ -42,6 +42,13 @@ func openKeys(ctx context.Context, cfg config.Node, dir *cluster.DataDir, fresh 
 
 func openKEK(ctx context.Context, cfg config.Node, fresh bool) (*crypto.KEK, error) {
 	uri := cfg.KeyURI()
+	path := strings.TrimPrefix(uri, "file:")
+	if st, err := os.Stat(path); fresh && err == nil && st.Mode().IsRegular() && st.Size() == 0 {
+		// A bootstrap was cut off between making the file and writing it.
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("make the key-encryption key anew: %w", err)
+		}
+	}
 	kek, err := crypto.OpenKEK(ctx, uri)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kek, err
@@ -49,7 +56,7 @@ func openKEK(ctx context.Context, cfg config.Node, fresh bool) (*crypto.KEK, err
 	if !fresh {
 		return nil, fmt.Errorf("the key-encryption key %s is gone: bring it back from where you keep a copy, nothing opens without it: %w", uri, err)
 	}
-	if err := crypto.CreateKEKFile(strings.TrimPrefix(uri, "file:")); err != nil {
+	if err := crypto.CreateKEKFile(path); err != nil {
 		return nil, fmt.Errorf("make the key-encryption key: %w", err)
 	}
 	return crypto.OpenKEK(ctx, uri)

@@ -70,7 +70,7 @@ type Node struct {
 
 // Start builds a node and returns when it serves. version is that of the program.
 func Start(ctx context.Context, cfg config.Node, version string, log *slog.Logger) (*Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("the node was not ready within %s: its log says what it waited for", startTimeout))
 	defer cancel()
 	n := &Node{cfg: cfg, version: version, log: log, started: time.Now(), done: make(chan struct{})}
 	for _, step := range []func(context.Context) error{n.openState, n.openParts, n.listen} {
@@ -79,7 +79,7 @@ func Start(ctx context.Context, cfg config.Node, version string, log *slog.Logge
 		}
 	}
 	n.serve()
-	log.Info("the node serves", "node", n.dir.Node, "url", n.url, "version", version)
+	log.Info("the node serves", "node", n.dir.Node, "url", n.url, "ops", n.opsAt, "version", version)
 	return n, nil
 }
 
@@ -92,7 +92,7 @@ func (n *Node) openState(ctx context.Context) error {
 	if n.dir, err = cluster.OpenDataDir(n.cfg.DataDir, n.cfg.ID, "node-"+strings.ToLower(rand.Text()[:8])); err != nil {
 		return err
 	}
-	if n.keys, err = openKeys(ctx, n.cfg, n.dir, fresh); err != nil {
+	if n.keys, err = openKeys(ctx, n.cfg, n.dir, fresh && n.dir.Cluster == ""); err != nil {
 		return err
 	}
 	n.cluster, err = cluster.Open(cluster.Config{DataDir: n.dir, Bootstrap: n.cfg.Bootstrap, MaxStaleness: n.cfg.MaxStaleness, Logger: n.log})
@@ -102,16 +102,21 @@ func (n *Node) openState(ctx context.Context) error {
 	n.pool = upstream.NewPool()
 	n.creds = upstream.New(n.cluster, n.keys.control, n.keys.data, n.pool, n.log)
 	n.cluster.Start(cluster.Duty{Name: "renew credentials", Run: n.creds.Renew}, cluster.Duty{Name: "purge", Run: n.purge})
-	if err := n.cluster.WaitEstablished(ctx); err != nil {
-		return n.explain(err)
-	}
-	if !n.cfg.Bootstrap {
-		return nil
-	}
-	if err := n.makeCluster(ctx); err != nil {
+	if err := n.waitEstablished(ctx); err != nil {
 		return err
 	}
-	return n.makeAdminToken(ctx)
+	if n.cfg.Bootstrap {
+		if err := n.makeCluster(ctx); err != nil {
+			return err
+		}
+		if err := n.makeAdminToken(ctx); err != nil {
+			return err
+		}
+	}
+	if c, ok := n.cluster.Read().Cluster(); ok {
+		return n.dir.Joined(c.ID)
+	}
+	return nil
 }
 
 // isFresh tells a directory in which no replica was ever begun. Keys are made before the replica, so that a bootstrap which was cut off
@@ -129,12 +134,14 @@ func (n *Node) isFresh() (bool, error) {
 	return true, nil
 }
 
-// explain prefers the reason why the node cannot go on to the time that ran out over it.
-func (n *Node) explain(err error) error {
+// waitEstablished returns when the node leads, or with the reason why it cannot go on.
+func (n *Node) waitEstablished(ctx context.Context) error {
+	established := make(chan error, 1)
+	go func() { established <- n.cluster.WaitEstablished(ctx) }()
 	select {
-	case failed := <-n.cluster.Failed():
-		return failed
-	default:
+	case err := <-n.cluster.Failed():
+		return err
+	case err := <-established:
 		return err
 	}
 }
@@ -171,13 +178,13 @@ func (n *Node) listen(context.Context) (err error) {
 		handler = http.NewServeMux()
 		n.routeAdmin(handler)
 		if n.admin, err = transport.Listen(transport.ServerConfig{Addr: n.cfg.AdminListen, Handler: handler, GetCertificate: n.certs.GetCertificate, Logger: n.log}); err != nil {
-			return fmt.Errorf("listen for the admin API: %w", err)
+			return fmt.Errorf("listen for the admin API: %w: free the address or give another --admin-listen", err)
 		}
 	} else {
 		n.routeAdmin(public)
 	}
 	if n.public, err = transport.Listen(transport.ServerConfig{Addr: n.cfg.Listen, Handler: public, GetCertificate: n.certs.GetCertificate, Logger: n.log, ResetKey: reset}); err != nil {
-		return err
+		return fmt.Errorf("%w: free the address or give another --listen", err)
 	}
 	n.url = publicURL(n.cfg, n.public.Addr())
 	admin := n.url
@@ -320,6 +327,9 @@ func (n *Node) release() error {
 	}
 	if n.audit != nil {
 		errs = append(errs, n.audit.Close())
+	}
+	if n.dir != nil {
+		errs = append(errs, n.dir.Close())
 	}
 	return errors.Join(errs...)
 }
