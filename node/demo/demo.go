@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 )
 
 // Config says how the demo is run.
@@ -23,8 +25,10 @@ type Config struct {
 // Run starts everything, walks through the tour and then stays up until ctx
 // ends. It returns an error if a step of the tour did not hold, and leaves
 // nothing behind. While it runs, the default loggers of the process write to
-// the demo's own log.
+// the demo's own log, and a broken pipe does not end the process.
 func Run(ctx context.Context, cfg Config) (err error) {
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	s, err := setStage(ctx, cfg.Version)
 	if err != nil {
 		return fmt.Errorf("start the demo: %w", err)
@@ -42,9 +46,9 @@ func (s *stage) play(ctx context.Context, cfg Config) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("the tour was cut short: %w", context.Cause(ctx))
 	case cfg.Exit:
-		return failed
+		return errors.Join(failed, screen.lost())
 	}
-	if err := s.invite(ctx, screen, cfg.Executable); err != nil {
+	if err := errors.Join(s.invite(ctx, screen, cfg.Executable), screen.lost()); err != nil {
 		return errors.Join(failed, err)
 	}
 	return errors.Join(failed, s.stayUp(ctx))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log"
 	"log/slog"
@@ -206,6 +207,20 @@ func TestRunNeedsAPlace(t *testing.T) {
 	err := Run(t.Context(), Config{Version: "test", Out: &bytes.Buffer{}, Exit: true})
 	if !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "start the demo: make a temporary directory: ") {
 		t.Errorf("error %v", err)
+	}
+}
+
+type closed struct{}
+
+func (closed) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// A demo that nobody can see does not stay up.
+func TestRunEndsWithoutOutput(t *testing.T) {
+	s := onStage(t)
+	for _, exit := range []bool{true, false} {
+		if err := s.play(t.Context(), Config{Version: "test", Out: closed{}, Exit: exit}); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("exit %t: %v", exit, err)
+		}
 	}
 }
 

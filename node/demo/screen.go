@@ -22,7 +22,7 @@ const (
 // screen prints the tour: numbered steps, each with what was sent, what came
 // back and what was checked, never wider than 80 columns.
 type screen struct {
-	out    io.Writer
+	out    *output
 	colour bool
 	hidden []crypto.Secret
 
@@ -32,7 +32,31 @@ type screen struct {
 }
 
 func newScreen(out io.Writer, getenv func(string) string) *screen {
-	return &screen{out: out, colour: isTerminal(out) && wantsColour(getenv)}
+	return &screen{out: &output{Writer: out}, colour: isTerminal(out) && wantsColour(getenv)}
+}
+
+// output remembers that nobody can see any more what is written to it, so
+// that not every line has to ask.
+type output struct {
+	io.Writer
+	err error // the first
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.Writer.Write(p)
+	o.err = err
+	return n, err
+}
+
+// lost is the error if not everything could be shown.
+func (s *screen) lost() error {
+	if s.out.err != nil {
+		return fmt.Errorf("show the tour: %w", s.out.err)
+	}
+	return nil
 }
 
 func isTerminal(out io.Writer) bool {

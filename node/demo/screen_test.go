@@ -141,7 +141,7 @@ that.
 
 func TestScreenColours(t *testing.T) {
 	var out bytes.Buffer
-	s := &screen{out: &out, colour: true}
+	s := &screen{out: &output{Writer: &out}, colour: true}
 	s.step("One")
 	s.check(true, "this is so,\nand that")
 	want := "\n\x1b[1m1  One\x1b[0m\n   \x1b[32mok      \x1b[0mthis is so,\n           and that\n"

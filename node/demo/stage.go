@@ -29,7 +29,7 @@ const (
 	supportAgent = "SupportAgent"
 
 	// patience bounds how long the tour waits for what must happen by itself.
-	patience   = 10 * time.Second
+	patience   = 30 * time.Second
 	auditPause = 5 * time.Millisecond
 
 	// drainTime bounds how long calls in flight may take once the demo ends.
