@@ -153,6 +153,26 @@ func (p *process) says(text string) string {
 	}
 }
 
+// announces tells when the process has written a text to stderr; it does not if the process ends before.
+func (p *process) announces(text string) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		for {
+			all, changed := p.errOut.now()
+			if strings.Contains(all, text) {
+				close(done)
+				return
+			}
+			select {
+			case <-changed:
+			case <-p.ended:
+				return
+			}
+		}
+	}()
+	return done
+}
+
 // exits waits for the end and returns the exit status.
 func (p *process) exits() int {
 	p.t.Helper()
