@@ -264,7 +264,7 @@ func (c *call) endStream(s *eventStream, err error) {
 		_ = s.message(mcp.ResultBody(c.msg.ID, []byte(`{"resultType":"complete"}`)))
 		return
 	}
-	code, text := mcp.CodeUpstream, "upstream "+c.upstream.Name+": the stream broke off before the answer: "+err.Error()
+	code, text := mcp.CodeUpstream, "upstream "+c.upstream.Name+": the stream broke off before the answer: "+withoutAddress(err).Error()
 	status := "upstream_error"
 	if errors.Is(err, identity.ErrRevoked) || errors.Is(err, identity.ErrExpired) {
 		code, text, status = mcp.CodeDenied, err.Error(), "revoked"

@@ -3,6 +3,8 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -88,8 +90,22 @@ func (c *call) failUpstream(err error) {
 	case c.r.Context().Err() != nil:
 		c.note("cancelled", "", "the client went away")
 	default:
-		c.fail("upstream_error", mcp.CodeUpstream, "upstream "+c.upstream.Name+": "+cause.Error(), "try again later; if it stays so, the operator of the upstream can help")
+		c.note("upstream_error", codeText(mcp.CodeUpstream), cause.Error())
+		c.fail("upstream_error", mcp.CodeUpstream, "upstream "+c.upstream.Name+": "+withoutAddress(cause).Error(), "try again later; if it stays so, the operator of the upstream can help")
 	}
+}
+
+// withoutAddress is what a caller may know of a failure. Where upstreams and name servers are is for the audit.
+func withoutAddress(err error) error {
+	var name *net.DNSError
+	var conn *net.OpError
+	switch {
+	case errors.As(err, &name):
+		return errors.New("its name cannot be resolved")
+	case errors.As(err, &conn):
+		return fmt.Errorf("the connection failed: %w", conn.Err)
+	}
+	return err
 }
 
 // note keeps the first thing that is said of how a call ended.
