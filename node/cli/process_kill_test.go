@@ -23,7 +23,7 @@ import (
 
 const (
 	// killTime bounds each loop of kills; the first killRounds of them take place whatever the time.
-	killTime   = 20 * time.Second
+	killTime   = 15 * time.Second
 	killRounds = 3
 	kills      = 20
 )
