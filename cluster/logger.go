@@ -22,8 +22,13 @@ type sink struct{ log *slog.Logger }
 // Accept implements hclog.SinkAdapter.
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	for i, a := range args {
-		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
-			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		switch a := a.(type) {
+		case hclog.Format:
+			if len(a) > 0 {
+				args[i] = fmt.Sprintf(fmt.Sprint(a[0]), a[1:]...)
+			}
+		case fmt.Stringer:
+			args[i] = a.String()
 		}
 	}
 	switch level {

@@ -66,7 +66,7 @@ var ErrNoNode = errors.New("this data directory holds no node of a cluster yet")
 
 // Open starts the replica of a data directory. It takes part in elections at once; Start must follow.
 func Open(cfg Config) (*Node, error) {
-	if least := leastStaleness(raft.DefaultConfig()); cfg.MaxStaleness < least {
+	if least := leastStaleness(timing()); cfg.MaxStaleness < least {
 		return nil, fmt.Errorf("a max-staleness of %s is less than the %s that a change of leaders may take: allow more", cfg.MaxStaleness, least)
 	}
 	state, err := raftfsm.New()
@@ -181,8 +181,16 @@ func newRaft(c *raft.Config, f raft.FSM, l raft.LogStore, s raft.StableStore, sn
 	return raft.NewRaft(c, f, l, s, sn, t)
 }
 
-func (n *Node) raftConfig(logger raftLogger) *raft.Config {
+// timing is that of a group of one: nobody else can stand for election, so it need not wait long to see whether somebody leads.
+func timing() *raft.Config {
+	const soon = 250 * time.Millisecond
 	conf := raft.DefaultConfig()
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = soon, soon, soon
+	return conf
+}
+
+func (n *Node) raftConfig(logger raftLogger) *raft.Config {
+	conf := timing()
 	conf.LocalID = raft.ServerID(n.id)
 	conf.NotifyCh = n.notify
 	conf.BatchApplyCh = true

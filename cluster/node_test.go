@@ -138,7 +138,7 @@ func TestOpenRefusesWhatIsNoNode(t *testing.T) {
 }
 
 func TestOpenRefusesAStalenessThatCannotHold(t *testing.T) {
-	_, err := Open(Config{DataDir: openDir(t, t.TempDir()), Bootstrap: true, MaxStaleness: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	_, err := Open(Config{DataDir: openDir(t, t.TempDir()), Bootstrap: true, MaxStaleness: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "max-staleness") {
 		t.Fatalf("open with a bound below an election: %v", err)
 	}

@@ -16,7 +16,7 @@ import (
 type Audit interface {
 	Append(ctx context.Context, r audit.Record) error
 	Search(ctx context.Context, f audit.Filter, yield func(audit.Record) bool) error
-	Follow(ctx context.Context, f audit.Filter, yield func(audit.Record) bool) error
+	Follow(ctx context.Context, f audit.Filter, begun func(), yield func(audit.Record) bool) error
 }
 
 // AuditRecord is one line of the audit.
@@ -93,10 +93,13 @@ func (a *api) follow(stream huma.Context, f audit.Filter) {
 			f.Flush()
 		}
 	}
-	stream.SetStatus(http.StatusOK)
-	flush()
 	encoder := json.NewEncoder(out)
-	err := a.Audit.Follow(ctx, f, func(r audit.Record) bool {
+	// The status tells the client that from now on nothing is missed.
+	begun := func() {
+		stream.SetStatus(http.StatusOK)
+		flush()
+	}
+	err := a.Audit.Follow(ctx, f, begun, func(r audit.Record) bool {
 		if encoder.Encode(r) != nil {
 			return false
 		}

@@ -76,12 +76,12 @@ func (a *api) registerRevocations(routes huma.API) {
 }
 
 func (a *api) revoke(ctx context.Context, in RevocationRequest) (*RevocationAnswer, error) {
-	subject, ended, err := a.subject(ctx, in)
+	subject, agent, ended, err := a.subject(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	r := raftfsm.Revocation{ID: newID("rv"), Kind: raftfsm.SubjectKind(in.Kind), Subject: subject, Reason: in.Reason, By: caller(ctx).String()}
-	c := change{method: "revoke", kind: in.Kind, name: subject, reason: in.Reason}
+	c := change{method: "revoke", kind: in.Kind, name: subject, agent: agent, reason: in.Reason}
 	index, recorded, err := a.commitAnyway(ctx, c, &raftfsm.Revoke{Time: a.now(), Revocation: r})
 	if errors.Is(err, raftfsm.ErrNotFound) {
 		return nil, nothingToRevoke(in.Kind)
@@ -92,13 +92,13 @@ func (a *api) revoke(ctx context.Context, in RevocationRequest) (*RevocationAnsw
 	return &RevocationAnswer{ID: r.ID, State: "committed", Index: index, Ended: ended, Recorded: recorded}, nil
 }
 
-// subject finds what is to be ended, and says in words what that is. The replica may lag behind: what it does not know yet is left
+// subject finds what is to be ended, the agent whom it concerns, and says in words what it is. The replica may lag behind: what it does not know yet is left
 // to the command to find.
-func (a *api) subject(ctx context.Context, in RevocationRequest) (id, ended string, err error) {
+func (a *api) subject(ctx context.Context, in RevocationRequest) (id, agent, ended string, err error) {
 	v := a.Store.Read()
 	switch in.Kind {
 	case "user":
-		return "", "", huma.Error422UnprocessableEntity("this version knows no users: revoke the agent, the token or the credential")
+		return "", "", "", huma.Error422UnprocessableEntity("this version knows no users: revoke the agent, the token or the credential")
 	case string(raftfsm.RevokeAgent):
 		active := 0
 		for t := range v.GatewayTokens() {
@@ -106,9 +106,9 @@ func (a *api) subject(ctx context.Context, in RevocationRequest) (id, ended stri
 				active++
 			}
 		}
-		return in.ID, fmt.Sprintf("agent %s with %s", in.ID, count(active, "active token")), nil
+		return in.ID, in.ID, fmt.Sprintf("agent %s with %s", in.ID, count(active, "active token")), nil
 	case string(raftfsm.RevokeCredential):
-		return in.ID, "credential " + in.ID, nil
+		return in.ID, "", "credential " + in.ID, nil
 	}
 
 	id = in.ID
@@ -118,19 +118,19 @@ func (a *api) subject(ctx context.Context, in RevocationRequest) (id, ended stri
 		} else if t, ok := v.AdminTokenByHash(hash); ok {
 			id = t.ID
 		} else {
-			return "", "", nothingToRevoke(in.Kind)
+			return "", "", "", nothingToRevoke(in.Kind)
 		}
 	}
 	if t, ok := v.GatewayToken(id); ok {
-		return id, fmt.Sprintf("token %s of agent %s", id, t.Agent), nil
+		return id, t.Agent, fmt.Sprintf("token %s of agent %s", id, t.Agent), nil
 	}
 	if t, ok := v.AdminToken(id); ok {
 		if who := caller(ctx); who.role == RoleOperator && who.tokenID != id {
-			return "", "", huma.Error403Forbidden("the role operator may revoke gateway tokens and its own admin token: use a token of the role owner or security")
+			return "", "", "", huma.Error403Forbidden("the role operator may revoke gateway tokens and its own admin token: use a token of the role owner or security")
 		}
-		return id, fmt.Sprintf("admin token %s (%s)", id, t.Role), nil
+		return id, "", fmt.Sprintf("admin token %s (%s)", id, t.Role), nil
 	}
-	return "", "", nothingToRevoke(in.Kind)
+	return "", "", "", nothingToRevoke(in.Kind)
 }
 
 func nothingToRevoke(kind string) error {

@@ -253,11 +253,13 @@ func scanLines(ctx context.Context, r io.Reader, f Filter, yield func(Record) bo
 	}
 }
 
-// Follow yields the records that are written from now on and that the filter chooses, until ctx ends or yield returns false.
-func (l *Log) Follow(ctx context.Context, f Filter, yield func(Record) bool) error {
+// Follow calls begun and yields the records that are written from then on and that the filter chooses, until ctx ends or yield returns
+// false.
+func (l *Log) Follow(ctx context.Context, f Filter, begun func(), yield func(Record) bool) error {
 	l.mu.Lock()
 	name, at, grown := l.file.Name(), l.size, l.grown
 	l.mu.Unlock()
+	begun()
 	for {
 		more, read, err := l.readFrom(ctx, name, at, f, yield)
 		if err != nil || !more {

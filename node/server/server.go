@@ -75,7 +75,7 @@ func Start(ctx context.Context, cfg config.Node, version string, log *slog.Logge
 	n := &Node{cfg: cfg, version: version, log: log, started: time.Now(), done: make(chan struct{})}
 	for _, step := range []func(context.Context) error{n.openState, n.openParts, n.listen} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, n.release())
+			return nil, errors.Join(err, n.abandon())
 		}
 	}
 	n.serve()
@@ -304,6 +304,18 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, n.admin.Shutdown(ctx))
 	}
 	return errors.Join(err, n.release())
+}
+
+// abandon gives up a start that failed, with the ports that it has taken.
+func (n *Node) abandon() error {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, s := range []*transport.Server{n.public, n.admin} {
+		if s != nil {
+			_ = s.Shutdown(now) // nothing is being served yet
+		}
+	}
+	return n.release()
 }
 
 // release closes what was opened, in the reverse order.
