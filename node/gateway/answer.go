@@ -207,13 +207,10 @@ func (c *call) streamEvents(body io.ReadCloser) {
 	s := c.openEventStream()
 	defer s.close()
 	in := mcp.NewEventReader(body, maxEvent)
-	answered := false
 	for {
 		e, err := in.Next()
 		if err != nil {
-			if !answered {
-				c.endStream(s, err)
-			}
+			c.endStream(s, err)
 			return
 		}
 		out, final, err := c.filterEvent(e)
@@ -221,12 +218,11 @@ func (c *call) streamEvents(body io.ReadCloser) {
 			c.endStream(s, err)
 			return
 		}
-		answered = answered || final
-		if out == nil {
-			continue
-		}
-		if err := s.event(*out); err != nil {
+		if out != nil && s.event(*out) != nil {
 			c.note("cancelled", "", "the client went away")
+			return
+		}
+		if final {
 			return
 		}
 	}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 
@@ -20,7 +19,7 @@ func (c *call) passThrough() {
 		c.failUpstream(err)
 		return
 	}
-	defer resp.Body.Close()
+	defer discard(resp)
 	if err := checkAnswer(resp); err != nil {
 		c.failUpstream(err)
 		return
@@ -101,7 +100,6 @@ func (c *call) answerWithoutID(resp *http.Response, media string) {
 	case resp.StatusCode == http.StatusBadRequest:
 		c.refuse(http.StatusBadRequest, "upstream_refused", "the upstream refused the message")
 	case resp.StatusCode < 300 && c.r.Method != http.MethodGet:
-		_, _ = io.CopyN(io.Discard, resp.Body, maxBody)
 		status := http.StatusAccepted
 		if c.r.Method == http.MethodDelete {
 			status = http.StatusNoContent

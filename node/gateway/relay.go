@@ -21,7 +21,7 @@ type relay struct {
 }
 
 func (c *call) relay(resp *http.Response, r relay) {
-	defer resp.Body.Close()
+	defer discard(resp)
 	if err := checkAnswer(resp); err != nil {
 		c.failUpstream(err)
 		return

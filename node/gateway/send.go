@@ -164,9 +164,11 @@ func (b *cancelOnClose) Close() error {
 	return err
 }
 
-// discard ends an answer that nobody reads, keeping the connection if it is short.
+// discard ends an answer that nobody reads further, keeping the connection if the rest of it is short and comes at once.
 func discard(resp *http.Response) {
-	const short = 64 << 10
+	const short, atOnce = 64 << 10, 200 * time.Millisecond
+	timer := time.AfterFunc(atOnce, func() { _ = resp.Body.Close() })
+	defer timer.Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, short)
 	_ = resp.Body.Close()
 }
