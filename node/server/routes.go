@@ -19,9 +19,13 @@ import (
 
 func (n *Node) routePublic(mux *http.ServeMux) {
 	mux.Handle("/mcp/{upstream}", n.gateway)
+	n.routeHealth(mux)
+	mux.HandleFunc("/", notFound)
+}
+
+func (n *Node) routeHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", n.readyz)
-	mux.HandleFunc("/", notFound)
 }
 
 func (n *Node) routeAdmin(mux *http.ServeMux) {
@@ -77,7 +81,7 @@ func notFound(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// listenOps serves metrics and profiles, without authentication, where the operator wants them.
+// listenOps serves metrics, profiles and health, without authentication, where the operator wants them.
 func (n *Node) listenOps() error {
 	if n.cfg.OpsListen == "" {
 		return nil
@@ -91,8 +95,10 @@ func (n *Node) listenOps() error {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	n.routeHealth(mux)
 	n.ops = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	n.opsAt = ln.Addr()
+	n.log.Info("metrics, profiles and health are served", "address", n.opsAt.String())
 	n.work.Go(func() {
 		if err := n.ops.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			n.end(err)

@@ -79,7 +79,7 @@ func Start(ctx context.Context, cfg config.Node, version string, log *slog.Logge
 		}
 	}
 	n.serve()
-	log.Info("the node serves", "node", n.dir.Node, "url", n.url, "ops", n.opsAt, "version", version)
+	log.Info("the node serves", "node", n.dir.Node, "url", n.url, "version", version)
 	return n, nil
 }
 
