@@ -133,9 +133,20 @@ func (p *process) signal(s os.Signal) {
 // says waits until the process has written a text to stderr and returns the line.
 func (p *process) says(text string) string {
 	p.t.Helper()
+	return p.line(p.errOut, text)
+}
+
+// prints waits until the process has written a text to stdout and returns the line.
+func (p *process) prints(text string) string {
+	p.t.Helper()
+	return p.line(p.out, text)
+}
+
+func (p *process) line(from *said, text string) string {
+	p.t.Helper()
 	timeout := time.After(patience)
 	for {
-		all, changed := p.errOut.now()
+		all, changed := from.now()
 		for line := range strings.Lines(all) {
 			if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
 				return strings.TrimSuffix(line, "\n")
@@ -144,11 +155,11 @@ func (p *process) says(text string) string {
 		select {
 		case <-changed:
 		case <-p.ended:
-			if all == p.errOut.String() {
-				p.t.Fatalf("it ended (%s) without saying %q:\n%s", p.cmd.ProcessState, text, all)
+			if all == from.String() {
+				p.t.Fatalf("it ended (%s) without saying %q:\n%s%s", p.cmd.ProcessState, text, p.out, p.errOut)
 			}
 		case <-timeout:
-			p.t.Fatalf("it does not say %q:\n%s", text, all)
+			p.t.Fatalf("it does not say %q:\n%s%s", text, p.out, p.errOut)
 		}
 	}
 }
