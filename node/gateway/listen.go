@@ -101,10 +101,11 @@ func (c *call) subscribed(method string, params mcp.Object) []byte {
 	return mcp.RequestBody(nil, method, params.Set("_meta", meta.JSON()).JSON())
 }
 
-// join adds a listener; the first one starts the reading of the session's stream.
+// join adds a listener and starts the reading of the session's stream, if nobody does.
 func (s *upstreamSession) join(l *listener) error {
 	s.mu.Lock()
-	first := len(s.listeners) == 0
+	start := !s.reading
+	s.reading = true
 	s.listeners[l] = struct{}{}
 	var fresh []string
 	for uri := range l.uris {
@@ -113,7 +114,7 @@ func (s *upstreamSession) join(l *listener) error {
 		}
 	}
 	s.mu.Unlock()
-	if first {
+	if start {
 		go s.read()
 	}
 	for _, uri := range fresh {
@@ -163,7 +164,7 @@ func (s *upstreamSession) subscribe(c *call, ctx context.Context, method, uri st
 func (s *upstreamSession) read() {
 	const pause = time.Second
 	for {
-		l := s.anyListener()
+		l := s.nextReader()
 		if l == nil {
 			return
 		}
@@ -178,7 +179,8 @@ func (s *upstreamSession) read() {
 	}
 }
 
-func (s *upstreamSession) anyListener() *listener {
+// nextReader chooses in whose name the stream is read; without anybody the reading ends.
+func (s *upstreamSession) nextReader() *listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
@@ -186,6 +188,7 @@ func (s *upstreamSession) anyListener() *listener {
 			return l
 		}
 	}
+	s.reading = false
 	return nil
 }
 

@@ -85,14 +85,14 @@ func endedByCaller(err error) bool {
 }
 
 func (p *sessionPool) open(c *call, key sessionKey, e *poolEntry) (*upstreamSession, error) {
-	e.s, e.err = c.openUpstreamSession(key)
-	if e.err != nil {
-		p.mu.Lock()
+	s, err := c.openUpstreamSession(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.s, e.err = s, err; err != nil {
 		delete(p.m, key)
-		p.mu.Unlock()
 	}
 	close(e.ready)
-	return e.s, e.err
+	return s, err
 }
 
 // drop forgets a session that the upstream has ended.
@@ -137,6 +137,7 @@ type upstreamSession struct {
 
 	mu        sync.Mutex // protects the following
 	level     string
+	reading   bool // the GET stream is being read
 	listeners map[*listener]struct{}
 	watched   map[string]int // resource URIs, with how many listeners want them
 }

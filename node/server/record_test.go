@@ -28,11 +28,13 @@ func (f *fixture) records(filter audit.Filter) (out []audit.Record) {
 // outcome waits for the outcome record of a use; it is written after the answer has gone out.
 func (f *fixture) outcome(id string) audit.Record {
 	f.t.Helper()
-	for f.t.Context().Err() == nil {
-		if found := f.records(audit.Filter{ID: id, Kind: string(audit.KindOutcome)}); len(found) > 0 {
-			return found[0]
-		}
-		time.Sleep(time.Millisecond)
+	var found []audit.Record
+	until(func() bool {
+		found = f.records(audit.Filter{ID: id, Kind: string(audit.KindOutcome)})
+		return len(found) > 0
+	})
+	if len(found) > 0 {
+		return found[0]
 	}
 	f.t.Fatalf("call %s has no outcome", id)
 	return audit.Record{}

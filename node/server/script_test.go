@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // script is an upstream whose answers a test writes. What asks for its era it answers itself.
@@ -235,5 +236,12 @@ func hold(t *testing.T, what string, held bool, detail ...any) {
 	t.Helper()
 	if !held {
 		t.Error(what, fmt.Sprint(detail...))
+	}
+}
+
+// until waits for what another goroutine does, which the test then looks at.
+func until(reached func() bool) {
+	for deadline := time.Now().Add(patience); !reached() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
 }
