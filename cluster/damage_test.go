@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"sallyport/raftfsm"
 )
 
 const sampleEntries = 120
@@ -178,4 +181,36 @@ func FuzzPages(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestDamageOfTheSnapshotIsNoticed(t *testing.T) {
+	ctx := testContext(t)
+	d := openDir(t, t.TempDir())
+	n := open(t, d)
+	if err := n.WaitEstablished(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Apply(ctx, &raftfsm.PutAgent{Agent: raftfsm.Agent{Name: "A"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, n)
+	states, err := filepath.Glob(d.File("raft/snapshots/*/state.bin"))
+	if err != nil || len(states) != 1 {
+		t.Fatalf("%d snapshots, %v", len(states), err)
+	}
+	content, err := os.ReadFile(states[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(states[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(Config{DataDir: d, Bootstrap: true, MaxStaleness: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), d.Path) || !strings.Contains(err.Error(), "backup") {
+		t.Fatalf("open with a damaged snapshot: %v", err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,17 +169,21 @@ func (n *Node) resumeBootstrap(logs raft.LogStore, snaps raft.SnapshotStore) (ex
 	return false, nil
 }
 
-// newRaft turns the panics of a damaged log into an error.
+// newRaft turns the panics of a damaged log into an error, and says what to do about damage of any kind.
 func newRaft(c *raft.Config, f raft.FSM, l raft.LogStore, s raft.StableStore, sn raft.SnapshotStore, t raft.Transport) (r *raft.Raft, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r, err = nil, fmt.Errorf("the Raft log is damaged (%v): restore this node from a backup or join it anew", p)
+			r, err = nil, fmt.Errorf("the Raft log is damaged (%v): %s", p, repair)
 			if found, ok := p.(error); ok && !errors.Is(found, raft.ErrLogNotFound) {
 				err = found
 			}
 		}
 	}()
-	return raft.NewRaft(c, f, l, s, sn, t)
+	r, err = raft.NewRaft(c, f, l, s, sn, t)
+	if err != nil && !strings.Contains(err.Error(), repair) { // raft drops what an error of the store wraps
+		return nil, fmt.Errorf("%w: %s", err, repair)
+	}
+	return r, err
 }
 
 // timing is that of a group of one: nobody else can stand for election, so it need not wait long to see whether somebody leads.

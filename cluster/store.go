@@ -55,9 +55,12 @@ func openStore(path string, log *slog.Logger, stop <-chan struct{}) (s *store, e
 	return &store{BoltStore: bolt, path: path, full: &retrier{log: log, stop: stop}}, nil
 }
 
+// repair is what an operator can do about damage.
+const repair = "restore this node from a backup or join it anew"
+
 // damaged says what to do about a log that cannot be trusted.
 func damaged(path, what string, err error) error {
-	return fmt.Errorf("the Raft log %s is damaged (%s: %w): restore this node from a backup or join it anew", path, what, err)
+	return fmt.Errorf("the Raft log %s is damaged (%s: %w): %s", path, what, err, repair)
 }
 
 func (s *store) damaged(what string, err error) error { return damaged(s.path, what, err) }
