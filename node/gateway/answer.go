@@ -53,6 +53,9 @@ func (c *call) answerJSON(resp *http.Response) {
 	out.commit()
 	if err != nil {
 		c.status, c.problem = "upstream_error", err.Error()
+		if out.clientGone || c.r.Context().Err() != nil {
+			c.status, c.problem = "cancelled", "the client went away"
+		}
 		// The client has part of an answer; only a broken connection tells it that the rest is missing.
 		panic(http.ErrAbortHandler)
 	}
@@ -88,6 +91,8 @@ type held struct {
 	status    int
 	buf       []byte
 	committed bool
+	// clientGone tells a client that does not take the answer from an upstream that does not give it.
+	clientGone bool
 }
 
 func (h *held) Write(p []byte) (int, error) {
@@ -98,7 +103,9 @@ func (h *held) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
-	return len(p), h.call.pass(p, true)
+	err := h.call.pass(p, true)
+	h.clientGone = err != nil
+	return len(p), err
 }
 
 func (h *held) commit() {
@@ -251,6 +258,10 @@ func (c *call) endStream(s *eventStream, err error) {
 	}
 	if c.r.Context().Err() != nil && !errors.Is(err, ErrDraining) {
 		c.note("cancelled", "", "the client went away")
+		return
+	}
+	if errors.Is(err, errCancelledByClient) {
+		c.note("cancelled", "", err.Error())
 		return
 	}
 	if c.msg == nil {

@@ -89,6 +89,9 @@ func (c *call) failUpstream(err error) {
 		c.fail("stale", mcp.CodeStale, cause.Error(), "try again, or call another node")
 	case c.r.Context().Err() != nil:
 		c.note("cancelled", "", "the client went away")
+	case errors.Is(cause, errCancelledByClient):
+		c.note("cancelled", "", cause.Error())
+		c.w.WriteHeader(http.StatusAccepted) // who has cancelled expects no answer
 	default:
 		c.note("upstream_error", codeText(mcp.CodeUpstream), cause.Error())
 		c.fail("upstream_error", mcp.CodeUpstream, "upstream "+c.upstream.Name+": "+withoutAddress(cause).Error(), "try again later; if it stays so, the operator of the upstream can help")

@@ -102,11 +102,6 @@ func (c *call) callModern(s *clientSession) {
 	}
 	resp, err := c.send(c.ctx, out)
 	if err != nil {
-		if errors.Is(context.Cause(ctx), errCancelledByClient) {
-			c.note("cancelled", "", "cancelled by the client")
-			c.w.WriteHeader(http.StatusAccepted)
-			return
-		}
 		c.failUpstream(err)
 		return
 	}
