@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,6 +125,10 @@ func (d *DataDir) File(name string) string { return filepath.Join(d.Path, name) 
 // WriteFile replaces a file atomically and durably, readable by its owner alone.
 func (d *DataDir) WriteFile(name string, data []byte) error {
 	path := d.File(name)
+	// What is there already needs no room, of which there may be none.
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, data) {
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", path, err)
 	}

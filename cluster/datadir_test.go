@@ -39,7 +39,7 @@ func TestBootstrapCutOffIsRepeated(t *testing.T) {
 	if err := os.MkdirAll(d.File("raft"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openStore(LogPath(d.Path), slog.New(slog.DiscardHandler), nil)
+	s, err := openStore(LogPath(d.Path), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,12 @@ type Disk struct {
 // NewDisk watches the file system that holds dir.
 func NewDisk(dir string) *Disk { return &Disk{dir: dir, stat: statDisk} }
 
+// hasRoomFor tells whether the disk is far from full even with size bytes more on it.
+func (d *Disk) hasRoomFor(size uint64) bool {
+	free, total, err := d.stat(d.dir)
+	return err == nil && free > size+2*min(reserveBytes, total/reserveDivisor)
+}
+
 // Low tells whether the reserve has been reached. It looks at most once a second, and right again while it is low.
 func (d *Disk) Low() bool {
 	d.mu.Lock()

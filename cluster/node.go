@@ -45,6 +45,7 @@ type Node struct {
 	state *raftfsm.State
 	fresh *Freshness
 	disk  *Disk
+	room  *reserve
 	log   *slog.Logger
 
 	raft   *raft.Raft
@@ -76,7 +77,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Node{
-		id: cfg.DataDir.Node, state: state, fresh: newFreshness(cfg.MaxStaleness), disk: NewDisk(cfg.DataDir.Path), log: cfg.Logger,
+		id: cfg.DataDir.Node, state: state, fresh: newFreshness(cfg.MaxStaleness), disk: NewDisk(cfg.DataDir.Path), room: &reserve{path: cfg.DataDir.File("reserve")}, log: cfg.Logger,
 		notify: make(chan bool, 10), ctx: ctx, cancel: cancel, failed: make(chan error, 1), established: make(chan struct{}),
 	}
 	if err := n.open(cfg); err != nil {
@@ -94,6 +95,26 @@ func (n *Node) Start(duties ...Duty) {
 	n.duties = duties
 	n.work.Go(n.monitor)
 	n.work.Go(func() { n.fresh.poll(n.ctx, n.prove, n.log) })
+	n.work.Go(n.keepRoom)
+}
+
+// keepRoom keeps room reserved as long as there is plenty.
+func (n *Node) keepRoom() {
+	const every = 10 * time.Second
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if n.disk.hasRoomFor(logReserveBytes) {
+			if err := n.room.fill(); err != nil {
+				n.log.Warn("no room is reserved for revocations on a full disk", "error", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
 }
 
 // LogPath is where the Raft log of a data directory is.
@@ -106,7 +127,7 @@ func (n *Node) open(cfg Config) error {
 		return fmt.Errorf("make the Raft directory: %w", err)
 	}
 	var err error
-	if n.store, err = openStore(path, n.log, n.ctx.Done()); err != nil {
+	if n.store, err = openStore(path, &retrier{log: n.log, stop: n.ctx.Done(), release: n.room.release}); err != nil {
 		return err
 	}
 	logger := newRaftLogger(n.log)

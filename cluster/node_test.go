@@ -278,16 +278,23 @@ func TestFullDiskTakesOnlyRevocations(t *testing.T) {
 }
 
 func TestFullDiskIsWaitedOut(t *testing.T) {
-	r := &retrier{log: slog.New(slog.DiscardHandler), stop: make(chan struct{})}
+	room := &reserve{path: filepath.Join(t.TempDir(), "reserve")}
+	if err := room.fill(); err != nil {
+		t.Fatal(err)
+	}
+	r := &retrier{log: slog.New(slog.DiscardHandler), stop: make(chan struct{}), release: room.release}
 	calls := 0
 	err := r.do("test", func() error {
-		if calls++; calls < 2 {
+		if calls++; calls < 3 {
 			return &os.PathError{Op: "write", Err: syscall.ENOSPC}
 		}
 		return nil
 	})
-	if err != nil || calls != 2 {
+	if err != nil || calls != 3 {
 		t.Fatalf("%d calls, %v", calls, err)
+	}
+	if again, err := room.release(); again || err != nil {
+		t.Fatalf("the reserved room was not given up: %v, %v", again, err)
 	}
 	other := errors.New("other")
 	if err := r.do("test", func() error { return other }); !errors.Is(err, other) {

@@ -26,7 +26,7 @@ type store struct {
 // initialMmapBytes keeps bbolt from remapping, which blocks readers, until the file outgrows it. Only address space is used.
 const initialMmapBytes = 1 << 30
 
-func openStore(path string, log *slog.Logger, stop <-chan struct{}) (s *store, err error) {
+func openStore(path string, full *retrier) (s *store, err error) {
 	// bbolt trusts its pages and panics on some kinds of damage.
 	defer func() {
 		if p := recover(); p != nil {
@@ -52,7 +52,7 @@ func openStore(path string, log *slog.Logger, stop <-chan struct{}) (s *store, e
 	case err != nil:
 		return nil, fmt.Errorf("open the Raft log %s: %w: if the file is damaged, restore this node from a backup or join it anew", path, err)
 	}
-	return &store{BoltStore: bolt, path: path, full: &retrier{log: log, stop: stop}}, nil
+	return &store{BoltStore: bolt, path: path, full: full}, nil
 }
 
 // repair is what an operator can do about damage.
@@ -74,6 +74,8 @@ func (s *store) IsMonotonic() bool { return true }
 type retrier struct {
 	log  *slog.Logger
 	stop <-chan struct{}
+	// release gives up reserved room and tells whether there was any.
+	release func() (bool, error)
 }
 
 func (r *retrier) do(what string, write func() error) error {
@@ -90,6 +92,13 @@ func (r *retrier) do(what string, write func() error) error {
 		if !warned {
 			r.log.Error("the disk is full: this node takes no writes until there is room", "for", what)
 			warned = true
+		}
+		released, failed := r.release()
+		if failed != nil {
+			r.log.Error("the reserved room cannot be used", "error", failed)
+		}
+		if released {
+			continue
 		}
 		select {
 		case <-time.After(pause):
