@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/node/identity"
@@ -22,6 +23,7 @@ const (
 	// clientWriteTimeout is how long a client may take to read what is sent to it.
 	clientWriteTimeout = 30 * time.Second
 	keepAlive          = 25 * time.Second
+	stallTimeout       = 2 * time.Minute
 	copyBuffer         = 32 << 10
 )
 
@@ -36,7 +38,7 @@ func (c *call) answerJSON(resp *http.Response) {
 	out := &held{call: c, status: resp.StatusCode}
 	reply := mcp.NewReplyCopier(out, c.msg.ID, c.stateSealer())
 	buf := c.buffers.Get().(*[copyBuffer]byte)
-	_, err := io.CopyBuffer(onlyWriter{reply}, onlyReader{resp.Body}, buf[:])
+	_, err := io.CopyBuffer(onlyWriter{reply}, &unstalled{body: resp.Body}, buf[:])
 	c.buffers.Put(buf)
 	if err == nil {
 		err = reply.Close()
@@ -61,10 +63,26 @@ func (c *call) answerJSON(resp *http.Response) {
 	}
 }
 
-type (
-	onlyWriter struct{ io.Writer }
-	onlyReader struct{ io.Reader }
-)
+type onlyWriter struct{ io.Writer }
+
+// unstalled reads an answer that may take its time to begin, but not stop half way.
+type unstalled struct{ body io.ReadCloser }
+
+var errStalled = errors.New("it stopped half way through its answer")
+
+func (u *unstalled) Read(p []byte) (int, error) {
+	var stalled atomic.Bool
+	timer := time.AfterFunc(stallTimeout, func() {
+		stalled.Store(true)
+		_ = u.body.Close()
+	})
+	n, err := u.body.Read(p)
+	timer.Stop()
+	if err != nil && stalled.Load() {
+		err = errStalled
+	}
+	return n, err
+}
 
 // stateSealer seals requestState where the method may answer with one.
 func (c *call) stateSealer() func(string) (string, error) {
@@ -268,7 +286,9 @@ func (c *call) endStream(s *eventStream, err error) {
 		return
 	}
 	if c.msg.Method == "subscriptions/listen" && errors.Is(err, ErrDraining) {
-		_ = s.message(mcp.ResultBody(c.msg.ID, []byte(`{"resultType":"complete"}`)))
+		meta := mcp.Object{{Name: mcp.MetaSubscription, Value: c.msg.ID}}
+		result := mcp.Object{{Name: "resultType", Value: mcp.Quote("complete")}, {Name: "_meta", Value: meta.JSON()}}
+		_ = s.message(mcp.ResultBody(c.msg.ID, result.JSON()))
 		return
 	}
 	code, text := mcp.CodeUpstream, "upstream "+c.upstream.Name+": the stream broke off before the answer: "+withoutAddress(err).Error()

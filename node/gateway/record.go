@@ -37,7 +37,7 @@ func (c *call) recordDenial(reason string) {
 func (c *call) newRecord(decision string) audit.Record {
 	r := audit.Record{
 		Time: time.Now(), ID: rand.Text(), Kind: audit.KindUse, Agent: c.caller.Agent.Name, Token: c.caller.Token.ID,
-		Upstream: c.upstream.Name, Method: c.method(), Era: c.era(), Decision: decision, Policies: c.decision.Policies,
+		Upstream: c.upstream.Name, Method: c.method(), Era: c.era(), Decision: decision, Policies: c.decision.Policies[:min(len(c.decision.Policies), maxRecordedPolicies)],
 		Credential: c.credential.ID, Generation: c.credential.Generation,
 	}
 	if c.msg != nil {
@@ -50,6 +50,9 @@ func (c *call) newRecord(decision string) audit.Record {
 	}
 	return r
 }
+
+// maxRecordedPolicies keeps records small where many policies agree.
+const maxRecordedPolicies = 32
 
 // limit keeps what callers choose from filling the audit.
 func limit(s string) string {

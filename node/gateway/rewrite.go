@@ -23,12 +23,12 @@ func (c *call) rewrite(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mcp.ErrReply, err)
 	}
+	if m.Kind == mcp.Response && m.Error != nil && (mcp.SameID(c.msg.ID, m.ID) || string(m.ID) == "null") {
+		c.note("error", errorCode(m.Error), "")
+		return c.withError(m.Error), nil
+	}
 	if m.Kind != mcp.Response || !mcp.SameID(c.msg.ID, m.ID) {
 		return nil, fmt.Errorf("%w: it carries another id", mcp.ErrReply)
-	}
-	if m.Error != nil {
-		c.note("error", errorCode(m.Error), "")
-		return body, nil
 	}
 	result, changed, err := c.rewriteResult(m.Result)
 	if err != nil {
@@ -38,6 +38,11 @@ func (c *call) rewrite(body []byte) ([]byte, error) {
 		return body, nil
 	}
 	return mcp.ResultBody(m.ID, result), nil
+}
+
+// withError is the response that carries an upstream's error as it is.
+func (c *call) withError(e jsontext.Value) []byte {
+	return mcp.Object{{Name: "jsonrpc", Value: jsontext.Value(`"2.0"`)}, {Name: "id", Value: c.msg.ID}, {Name: "error", Value: e}}.JSON()
 }
 
 func errorCode(v jsontext.Value) string {

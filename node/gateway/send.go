@@ -23,11 +23,23 @@ func (c *call) findCredential() bool {
 	cred, err := c.Credentials.Credential(c.ctx, c.upstream)
 	if err != nil {
 		c.Logger.Warn("no credential for a call", "upstream", c.upstream.Name, "error", err)
-		c.failUpstream(err)
+		c.failUpstream(withoutEndpoint(err))
 		return false
 	}
 	c.credential = cred
 	return true
+}
+
+// withoutEndpoint is what a caller may know of a credential that could not be obtained. Where it is obtained is for the log.
+func withoutEndpoint(err error) error {
+	var refused *upstream.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return fmt.Errorf("the server that issues its tokens refused: %w", refused)
+	case errors.Is(err, upstream.ErrNoCredential), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return errors.New("the server that issues its tokens cannot be used")
 }
 
 // outgoing is one HTTP request to the upstream, without the credential.

@@ -155,12 +155,7 @@ var errNeedsInput = errors.New("it asks for input that clients of this protocol 
 func (c *call) legacyReply(m *mcp.Message) (int, []byte, error) {
 	if m.Error != nil {
 		c.note("error", errorCode(m.Error), "")
-		e, err := mcp.ParseObject(m.Error)
-		if err != nil {
-			return 0, nil, err
-		}
-		body := mcp.Object{{Name: "jsonrpc", Value: jsontext.Value(`"2.0"`)}, {Name: "id", Value: c.msg.ID}, {Name: "error", Value: e.JSON()}}
-		return http.StatusOK, body.JSON(), nil
+		return http.StatusOK, c.withError(m.Error), nil
 	}
 	result, err := mcp.ParseObject(m.Result)
 	if err != nil {

@@ -205,6 +205,7 @@ func TestReplyCopier(t *testing.T) {
 			},
 			{`{"id":7,"result":{"request\u0053tate":"s"}}`, `{"id":7,"result":{"request\u0053tate":"<s>"}}`, Reply{HasResult: true}},
 			{`{"id":7,"result":[{"requestState":"s"}]}`, "", Reply{HasResult: true}},
+			{`{"id":null,"error":{"code":-32700}}`, `{"id":7,"error":{"code":-32700}}`, Reply{IsError: true, Code: "-32700"}},
 		} {
 			if c.out == "" {
 				c.out = c.in

@@ -222,6 +222,9 @@ func (c *ReplyCopier) note(take func(string)) func([]byte) ([]byte, error) {
 }
 
 func (c *ReplyCopier) takeID(v []byte) ([]byte, error) {
+	if string(v) == "null" {
+		return c.id, nil // an error of a server that did not get as far as the id; Close refuses a result
+	}
 	if !SameID(c.id, v) {
 		return nil, fmt.Errorf("%w: it carries another id", ErrReply)
 	}

@@ -23,6 +23,7 @@ import (
 	"sallyport/node/identity"
 	"sallyport/node/policy"
 	"sallyport/node/upstream"
+	"sallyport/raftfsm"
 	"sallyport/transport"
 )
 
@@ -100,7 +101,10 @@ func (n *Node) openState(ctx context.Context) error {
 		return err
 	}
 	n.pool = upstream.NewPool()
-	n.creds = upstream.New(n.cluster, n.keys.control, n.keys.data, n.pool, n.log)
+	if n.audit, err = audit.Open(n.dir.File("audit"), n.dir.Node, n.cluster.Disk().Low); err != nil {
+		return err
+	}
+	n.creds = upstream.New(n.cluster, n.keys.control, n.keys.data, n.pool, n.mayUseSecret, n.log)
 	n.cluster.Start(cluster.Duty{Name: "renew credentials", Run: n.creds.Renew}, cluster.Duty{Name: "purge", Run: n.purge})
 	if err := n.waitEstablished(ctx); err != nil {
 		return err
@@ -146,11 +150,19 @@ func (n *Node) waitEstablished(ctx context.Context) error {
 	}
 }
 
-// openParts makes what serves requests.
-func (n *Node) openParts(context.Context) (err error) {
-	if n.audit, err = audit.Open(n.dir.File("audit"), n.dir.Node, n.cluster.Disk().Low); err != nil {
+// mayUseSecret is the last check before a client's secret goes to a token endpoint, and the record of it.
+func (n *Node) mayUseSecret(ctx context.Context, u *raftfsm.Upstream) error {
+	if err := n.cluster.Freshness().Check(); err != nil {
 		return err
 	}
+	return n.audit.Append(ctx, audit.Record{
+		ID: rand.Text(), Kind: audit.KindUse, Upstream: u.Name, Method: "oauth/token", Decision: audit.Allowed,
+		Credential: raftfsm.CredentialID(u.Name, raftfsm.SubjectGateway),
+	})
+}
+
+// openParts makes what serves requests.
+func (n *Node) openParts(context.Context) (err error) {
 	if n.certs, err = n.openCertificates(); err != nil {
 		return err
 	}

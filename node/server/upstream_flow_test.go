@@ -282,7 +282,7 @@ func TestRefusedCredentialIsReplacedOnce(t *testing.T) {
 	for _, r := range f.records(audit.Filter{Kind: string(audit.KindUse)}) {
 		generations = append(generations, r.Generation)
 	}
-	hold(t, "each use has a record", fmt.Sprint(generations) == "[1 1 2]", generations)
+	hold(t, "each use has a record, that of the client secret as 0", fmt.Sprint(generations) == "[0 1 1 0 2]", generations)
 
 	accept("Bearer none")
 	before := len(u.got(""))

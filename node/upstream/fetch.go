@@ -74,6 +74,9 @@ func (m *Manager) clientCredentials(ctx context.Context, u *raftfsm.Upstream) (t
 	if err != nil {
 		return token{}, err
 	}
+	if err := m.mayUse(ctx, u); err != nil {
+		return token{}, fmt.Errorf("the client secret was not used: %w", err)
+	}
 	began := m.now()
 	got, err := conf.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 	if err != nil {

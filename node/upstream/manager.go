@@ -40,6 +40,8 @@ type Manager struct {
 	issuers issuers
 	log     *slog.Logger
 	now     func() time.Time
+	// mayUse is asked right before a client's secret leaves the node.
+	mayUse func(context.Context, *raftfsm.Upstream) error
 
 	mu      sync.Mutex // protects the following
 	flights map[string]*flight
@@ -61,10 +63,11 @@ type failure struct {
 	upstream uint64
 }
 
-// New makes a Manager. control opens client secrets, data seals what is obtained.
-func New(store Store, control, data *crypto.Keyring, pool *Pool, log *slog.Logger) *Manager {
+// New makes a Manager. control opens client secrets, data seals what is obtained. mayUse is asked right before a client's secret leaves the
+// node: it has to record the use, and an error of it keeps the secret here.
+func New(store Store, control, data *crypto.Keyring, pool *Pool, mayUse func(context.Context, *raftfsm.Upstream) error, log *slog.Logger) *Manager {
 	return &Manager{
-		store: store, control: control, data: data, pool: pool, log: log, now: time.Now,
+		store: store, control: control, data: data, pool: pool, mayUse: mayUse, log: log, now: time.Now,
 		issuers: issuers{known: map[string]knownIssuer{}}, flights: map[string]*flight{}, failed: map[string]failure{},
 	}
 }

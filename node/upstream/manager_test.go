@@ -46,6 +46,8 @@ type fixture struct {
 	t     *testing.T
 	store *store
 	clock atomic.Int64 // nanoseconds that are added to the real time
+	// forbidden is why no secret may leave.
+	forbidden error
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -65,7 +67,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{t: t, store: &store{State: state}}
 	pool := NewPool()
 	t.Cleanup(pool.Close)
-	f.Manager = New(f.store, control, data, pool, slog.New(slog.DiscardHandler))
+	f.Manager = New(f.store, control, data, pool, func(context.Context, *raftfsm.Upstream) error { return f.forbidden }, slog.New(slog.DiscardHandler))
 	f.now = func() time.Time { return time.Now().Add(time.Duration(f.clock.Load())) }
 	return f
 }
@@ -306,6 +308,17 @@ func TestClientAuthentication(t *testing.T) {
 	f := newFixture(t)
 	if _, err := f.Credential(t.Context(), f.put(raftfsm.Upstream{TokenURL: "http://127.0.0.1:1", ClientAuth: raftfsm.PrivateKeyJWT}, "no key")); err == nil || !strings.Contains(err.Error(), "PEM") {
 		t.Errorf("a private key that is none: %v", err)
+	}
+}
+
+func TestSecretStaysWhereItsUseCannotBeRecorded(t *testing.T) {
+	f := newFixture(t)
+	f.forbidden = errors.New("no record")
+	asked := false
+	s := tokenServer(t, func(http.ResponseWriter, *http.Request) { asked = true })
+	_, err := f.Credential(t.Context(), f.put(raftfsm.Upstream{TokenURL: s.URL}, "x"))
+	if !errors.Is(err, f.forbidden) || asked {
+		t.Fatalf("asked %v, %v", asked, err)
 	}
 }
 
