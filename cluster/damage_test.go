@@ -187,9 +187,7 @@ func TestDamageOfTheSnapshotIsNoticed(t *testing.T) {
 	ctx := testContext(t)
 	d := openDir(t, t.TempDir())
 	n := open(t, d)
-	if err := n.WaitEstablished(ctx); err != nil {
-		t.Fatal(err)
-	}
+	leads(ctx, t, n)
 	if _, err := n.Apply(ctx, &raftfsm.PutAgent{Agent: raftfsm.Agent{Name: "A"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,14 @@ func open(t *testing.T, d *DataDir, duties ...Duty) *Node {
 	return n
 }
 
+// leads waits until the node leads and has caught up.
+func leads(ctx context.Context, t *testing.T, n *Node) {
+	t.Helper()
+	if err := n.WaitEstablished(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func shut(t *testing.T, n *Node) {
 	t.Helper()
 	if err := n.Shutdown(); err != nil {
@@ -63,9 +71,7 @@ func TestAcknowledgedWritesSurviveARestart(t *testing.T) {
 	ctx := testContext(t)
 	d := openDir(t, t.TempDir())
 	n := open(t, d)
-	if err := n.WaitEstablished(ctx); err != nil {
-		t.Fatal(err)
-	}
+	leads(ctx, t, n)
 	if _, err := n.Apply(ctx, &raftfsm.PutAgent{Agent: raftfsm.Agent{Name: "A"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +83,7 @@ func TestAcknowledgedWritesSurviveARestart(t *testing.T) {
 
 	n = open(t, openDir(t, d.Path))
 	defer shut(t, n)
-	if err := n.WaitEstablished(ctx); err != nil {
-		t.Fatal(err)
-	}
+	leads(ctx, t, n)
 	if _, ok := n.Read().Agent("A"); !ok {
 		t.Fatal("an acknowledged write is gone")
 	}
@@ -89,9 +93,7 @@ func TestStateComesBackFromASnapshot(t *testing.T) {
 	ctx := testContext(t)
 	d := openDir(t, t.TempDir())
 	n := open(t, d)
-	if err := n.WaitEstablished(ctx); err != nil {
-		t.Fatal(err)
-	}
+	leads(ctx, t, n)
 	if _, err := n.Apply(ctx, &raftfsm.PutAgent{Agent: raftfsm.Agent{Name: "A"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -183,9 +185,7 @@ func TestUnknownCommandStopsTheNode(t *testing.T) {
 	ctx := testContext(t)
 	n := open(t, openDir(t, t.TempDir()))
 	defer shut(t, n)
-	if err := n.WaitEstablished(ctx); err != nil {
-		t.Fatal(err)
-	}
+	leads(ctx, t, n)
 	before := n.state.Applied()
 	n.raft.Apply([]byte{1, 0x7f, 0xff, 0xa0}, time.Second)
 	select {
@@ -255,9 +255,7 @@ func TestFullDiskTakesOnlyRevocations(t *testing.T) {
 	ctx := testContext(t)
 	n := open(t, openDir(t, t.TempDir()))
 	defer shut(t, n)
-	if err := n.WaitEstablished(ctx); err != nil {
-		t.Fatal(err)
-	}
+	leads(ctx, t, n)
 	if _, err := n.Apply(ctx, &raftfsm.PutAgent{Agent: raftfsm.Agent{Name: "A"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -322,9 +322,9 @@ func TestSecretStaysWhereItsUseCannotBeRecorded(t *testing.T) {
 	}
 }
 
-func TestIssuerDiscovery(t *testing.T) {
-	var base string
-	documents := map[string]string{}
+// documentServer serves documents by path, in which BASE stands for its own address, and issues tokens at /token.
+func documentServer(t *testing.T, documents map[string]string) (base string) {
+	t.Helper()
 	s := tokenServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" {
 			grant(w, "t", "")
@@ -335,9 +335,14 @@ func TestIssuerDiscovery(t *testing.T) {
 			http.NotFound(w, r)
 			return
 		}
-		fmt.Fprint(w, strings.ReplaceAll(doc, "BASE", base))
+		fmt.Fprint(w, strings.ReplaceAll(doc, "BASE", "http://"+r.Host))
 	})
-	base = s.URL
+	return s.URL
+}
+
+func TestIssuerDiscovery(t *testing.T) {
+	documents := map[string]string{}
+	base := documentServer(t, documents)
 	const good = `{"issuer":"BASE/t1","token_endpoint":"BASE/token"}`
 	for name, c := range map[string]struct {
 		path, doc, says string
@@ -362,21 +367,8 @@ func TestIssuerDiscovery(t *testing.T) {
 }
 
 func TestIssuerIsFoundThroughTheUpstream(t *testing.T) {
-	var base string
 	documents := map[string]string{}
-	s := tokenServer(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/token" {
-			grant(w, "t", "")
-			return
-		}
-		doc, ok := documents[r.URL.Path]
-		if !ok {
-			http.NotFound(w, r)
-			return
-		}
-		fmt.Fprint(w, strings.ReplaceAll(doc, "BASE", base))
-	})
-	base = s.URL
+	base := documentServer(t, documents)
 	for name, c := range map[string]struct{ path, doc, says string }{
 		"by path":           {"/.well-known/oauth-protected-resource/mcp", `{"resource":"BASE/mcp","authorization_servers":["BASE"]}`, ""},
 		"by root":           {"/.well-known/oauth-protected-resource", `{"resource":"BASE","authorization_servers":["BASE"]}`, ""},
