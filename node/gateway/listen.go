@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -19,10 +20,15 @@ type listener struct {
 	uris   map[string]bool
 	queue  chan []byte
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 const listenerQueue = 64
+
+var (
+	errCredentialReplaced = errors.New("its credential was replaced")
+	errTooSlow            = errors.New("the notifications come faster than they are read")
+)
 
 func (s *upstreamSession) listening() bool {
 	s.mu.Lock()
@@ -33,8 +39,8 @@ func (s *upstreamSession) listening() bool {
 // listen serves subscriptions/listen from the session's GET stream.
 func (s *upstreamSession) listen(c *call) {
 	l := &listener{call: c, cred: c.credential, wants: map[string]bool{}, uris: map[string]bool{}, queue: make(chan []byte, listenerQueue)}
-	l.ctx, l.cancel = context.WithCancel(c.drained())
-	defer l.cancel()
+	l.ctx, l.cancel = context.WithCancelCause(c.drained())
+	defer l.cancel(nil)
 	honored := l.choose(s, c.msg)
 	if err := s.join(l); err != nil {
 		c.failUpstream(err)
@@ -204,6 +210,10 @@ func (s *upstreamSession) readOnce(l *listener) (again bool) {
 	case http.StatusOK:
 	case http.StatusMethodNotAllowed:
 		return false
+	case http.StatusUnauthorized:
+		// The credential that the listener began with has been replaced: its client listens again, with the new one.
+		l.cancel(errCredentialReplaced)
+		return true
 	default:
 		return true
 	}
@@ -240,7 +250,7 @@ func (s *upstreamSession) dispatch(m *mcp.Message) {
 		select {
 		case l.queue <- l.call.subscribed(m.Method, own):
 		default:
-			l.cancel()
+			l.cancel(errTooSlow)
 		}
 	}
 }

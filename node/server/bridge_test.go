@@ -273,6 +273,23 @@ func TestSubscriptionsCrossTheBridge(t *testing.T) {
 	}
 }
 
+// TestSubscriptionEndsWithItsCredential so that the client listens again, with the one that took its place.
+func TestSubscriptionEndsWithItsCredential(t *testing.T) {
+	f := start(t)
+	u := scripted(t, onlyLegacyEra, func(w http.ResponseWriter, s *seen) {
+		if s.Request.Method == http.MethodGet {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		finished(w, s)
+	})
+	f.upstream("u", u.URL)
+	s := f.stream(f.protocols()["HTTP/3.0"], f.message("u", "1", "subscriptions/listen", `"notifications":{"resourceSubscriptions":["test://r"]}`))
+	s.next() // the acknowledgement
+	end := s.next()
+	hold(t, "the end of the stream", strings.Contains(end, `"id":1`) && strings.Contains(end, "credential"), end)
+}
+
 // TestLegacySubscriptionsAtModernUpstreams turns a session's subscriptions into what subscriptions/listen asks for.
 func TestLegacySubscriptionsAtModernUpstreams(t *testing.T) {
 	f := start(t)
