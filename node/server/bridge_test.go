@@ -276,8 +276,13 @@ func TestSubscriptionsCrossTheBridge(t *testing.T) {
 // TestSubscriptionEndsWithItsCredential so that the client listens again, with the one that took its place.
 func TestSubscriptionEndsWithItsCredential(t *testing.T) {
 	f := start(t)
+	acknowledged := make(chan struct{})
 	u := scripted(t, onlyLegacyEra, func(w http.ResponseWriter, s *seen) {
 		if s.Request.Method == http.MethodGet {
+			select {
+			case <-acknowledged:
+			case <-s.Context().Done():
+			}
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -285,7 +290,8 @@ func TestSubscriptionEndsWithItsCredential(t *testing.T) {
 	})
 	f.upstream("u", u.URL)
 	s := f.stream(f.protocols()["HTTP/3.0"], f.message("u", "1", "subscriptions/listen", `"notifications":{"resourceSubscriptions":["test://r"]}`))
-	s.next() // the acknowledgement
+	hold(t, "acknowledgement", strings.Contains(s.next(), "acknowledged"))
+	close(acknowledged)
 	end := s.next()
 	hold(t, "the end of the stream", strings.Contains(end, `"id":1`) && strings.Contains(end, "credential"), end)
 }
