@@ -20,7 +20,6 @@ type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	ctx   context.Context // ends with the client, the caller's access or the node
-	stop  func()
 	began time.Time
 
 	caller   identity.Caller
@@ -51,8 +50,9 @@ func (c *call) serve() {
 	if !c.readBody() || !c.parse() || !c.checkEra() || !c.openSession() {
 		return
 	}
-	c.ctx, c.stop = c.Authenticator.Track(c.ctx, c.caller)
-	defer c.stop()
+	ctx, stop := c.Authenticator.Track(c.ctx, c.caller)
+	defer stop()
+	c.ctx = ctx
 	if !c.authorize() || !c.findCredential() || !c.recordUse() {
 		return
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/cluster"
+	"sallyport/node/identity"
 	"sallyport/node/mcp"
 	"sallyport/node/upstream"
 )
@@ -36,8 +38,9 @@ func withoutEndpoint(err error) error {
 	switch {
 	case errors.As(err, &refused):
 		return fmt.Errorf("the server that issues its tokens refused: %w", refused)
-	case errors.Is(err, upstream.ErrNoCredential), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
+	case errors.Is(err, upstream.ErrNoCredential), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, identity.ErrRevoked), errors.Is(err, identity.ErrExpired), errors.Is(err, cluster.ErrStale):
+		return err // this node's own reasons, which failUpstream answers each in its way
 	}
 	return errors.New("the server that issues its tokens cannot be used")
 }
